@@ -1,0 +1,101 @@
+//! Configuration: file < environment < flags. Every variable's name stands here, and all bad values are
+//! reported at once.
+
+use std::{net::IpAddr, path::PathBuf, time::Duration};
+
+use crate::ids::{ApiKey, NodeId, NodeName, NodeToken, WorkspaceKey};
+
+/// Everything that a running broker was told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This broker's name: in file names, and as its own (human) identity at the engine.
+    pub instance: String,
+    /// The canonical directory the broker works for.
+    pub cwd: PathBuf,
+    /// Where connection.json, the lock, the journal and the embedded engine's database are. 0700.
+    pub state_dir: PathBuf,
+    /// Per-user data: the machine seed and the token cache (`$XDG_DATA_HOME/agent-relay`). 0700.
+    pub data_dir: PathBuf,
+    /// Which engine.
+    pub engine: EngineChoice,
+    /// Administers the workspace; `None` makes one (embedded, or where the engine allows it).
+    pub workspace_key: Option<WorkspaceKey>,
+    /// A node token that was enrolled elsewhere (`RELAY_NODE_TOKEN`), used verbatim.
+    pub node_token: Option<NodeToken>,
+    /// A pinned node id (`RELAY_NODE_ID`).
+    pub node_id: Option<NodeId>,
+    /// The node's name; `<host>-<6 hex of the node id>` when absent.
+    pub node_name: Option<NodeName>,
+    /// The local API.
+    pub api: ApiConfig,
+    /// Channels for spawns that name none.
+    pub channels: Vec<String>,
+    /// `spawn:<harness>` capabilities to advertise.
+    pub harnesses: Vec<String>,
+    /// Most agents at once; 0 is unlimited.
+    pub max_agents: u32,
+    /// Ends the broker when no client renews its session for this long; `None` with `--persist` and `up`.
+    pub lease: Option<Duration>,
+    /// Accept deliberate panics on `/debug/fault` (`RELAY_BROKER_FAULTS=1`). For tests alone.
+    pub faults: bool,
+    /// The protocol's periods.
+    pub timings: Timings,
+}
+
+/// Which engine the node belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EngineChoice {
+    /// The one in this binary, on loopback.
+    Embedded,
+    /// Another one.
+    Remote {
+        /// Without a trailing slash.
+        base_url: String,
+        /// Replaces the base for the socket (`RELAYCAST_WS_URL`).
+        ws_url: Option<String>,
+    },
+}
+
+/// The local API's place and key.
+#[derive(Clone, Debug)]
+pub struct ApiConfig {
+    /// Loopback unless the user insisted.
+    pub bind: IpAddr,
+    /// 0 lets the system pick.
+    pub port: u16,
+    /// Generated when not given.
+    pub key: ApiKey,
+}
+
+/// The protocol's periods; the defaults are the engine's contract, tests shorten them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Timings {
+    /// Between heartbeats and pings (spec/wire 4.4: 12 s).
+    pub heartbeat: Duration,
+    /// Silence after which the socket is dead (spec/wire 2.6: 48 s).
+    pub silence: Duration,
+    /// Between periodic inventory syncs (spec/wire 4.2: 60 s).
+    pub sync: Duration,
+    /// For a reply to `node.register` (spec/wire 2.5: 5 s).
+    pub register: Duration,
+    /// For a reply to `agent.register` (spec/wire 5.1: 30 s).
+    pub agent_register: Duration,
+    /// How long a session must be live to count as healthy (design: 10 s).
+    pub healthy: Duration,
+    /// Survival check of a fresh child (spec/pty 2.9: 250 ms).
+    pub survival: Duration,
+}
+
+impl Default for Timings {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_secs(12),
+            silence: Duration::from_secs(48),
+            sync: Duration::from_secs(60),
+            register: Duration::from_secs(5),
+            agent_register: Duration::from_secs(30),
+            healthy: Duration::from_secs(10),
+            survival: Duration::from_millis(250),
+        }
+    }
+}

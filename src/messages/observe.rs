@@ -1,0 +1,200 @@
+//! The event stream: every room -> event_hub, and event_hub -> subscribers (spec/api 2.6).
+
+use serde::Serialize;
+
+use super::{Reply, delivery::Rung, lifecycle::ActorId, pty::AgentState, told};
+use crate::ids::{AgentName, DeliveryId, EventSeq, MsgId};
+
+/// Something that a client may want to know. The variants are the `kind`s of spec/api 2.6, plus our own.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[allow(missing_docs, reason = "the fields are the documented JSON of docs/api.md")]
+pub enum Event {
+    AgentSpawned {
+        name: AgentName,
+        runtime: &'static str,
+        provider: String,
+        cli: String,
+        model: Option<String>,
+        #[serde(rename = "sessionId")]
+        session_id: Option<String>,
+        pid: Option<u32>,
+        source: &'static str,
+        pre_registered: bool,
+        registration_warning: Option<String>,
+    },
+    WorkerReady {
+        name: AgentName,
+        runtime: &'static str,
+        provider: String,
+        cli: String,
+        model: Option<String>,
+        #[serde(rename = "sessionId")]
+        session_id: Option<String>,
+        pid: Option<u32>,
+    },
+    /// Ephemeral: has no seq and is never replayed.
+    WorkerStream {
+        name: AgentName,
+        stream: &'static str,
+        chunk: String,
+        /// Total output bytes at the end of this chunk.
+        offset: u64,
+    },
+    AgentState {
+        name: AgentName,
+        from: AgentState,
+        to: AgentState,
+    },
+    AgentExit {
+        name: AgentName,
+        reason: &'static str,
+    },
+    AgentExited {
+        name: AgentName,
+        code: Option<i32>,
+        signal: Option<String>,
+        reason: &'static str,
+        uptime_ms: u64,
+    },
+    AgentReleased {
+        name: AgentName,
+    },
+    RelayInbound {
+        event_id: MsgId,
+        from: String,
+        target: String,
+        body: String,
+        thread_id: Option<MsgId>,
+    },
+    DeliveryQueued {
+        name: AgentName,
+        delivery_id: DeliveryId,
+        event_id: MsgId,
+        timestamp: u64,
+    },
+    DeliveryInjected {
+        name: AgentName,
+        delivery_id: DeliveryId,
+        event_id: MsgId,
+        timestamp: u64,
+        rung: Rung,
+    },
+    /// The proof is on disk and the engine is being told.
+    DeliveryAck {
+        name: AgentName,
+        delivery_id: DeliveryId,
+        event_id: MsgId,
+        timestamp: u64,
+        evidence: Rung,
+    },
+    DeliveryVerified {
+        name: AgentName,
+        delivery_id: DeliveryId,
+        event_id: MsgId,
+        verification: Rung,
+    },
+    DeliveryStuck {
+        name: AgentName,
+        delivery_id: DeliveryId,
+        event_id: MsgId,
+        rung: Rung,
+    },
+    DeliveryDropped {
+        name: AgentName,
+        count: usize,
+        reason: String,
+    },
+    MessageDeliveryConfirmed {
+        name: AgentName,
+        delivery_id: DeliveryId,
+        event_id: MsgId,
+        from: String,
+        to: String,
+    },
+    MessageDeliveryFailed {
+        name: AgentName,
+        delivery_id: DeliveryId,
+        event_id: MsgId,
+        from: String,
+        to: String,
+        attempts: u32,
+        #[serde(rename = "lastError")]
+        last_error: String,
+    },
+    DeadLetterAdded {
+        name: AgentName,
+        delivery_id: DeliveryId,
+        event_id: MsgId,
+        reason: String,
+    },
+    SessionState {
+        state: &'static str,
+        detail: String,
+    },
+    ActorLife {
+        actor: ActorId,
+        generation: u64,
+        step: &'static str,
+        detail: String,
+    },
+}
+
+impl Event {
+    /// Ephemeral events have no seq and are not replayed.
+    pub fn is_ephemeral(&self) -> bool {
+        matches!(self, Self::WorkerStream { .. })
+    }
+}
+
+/// Every room -> event_hub: this happened.
+#[derive(Clone, Debug)]
+pub struct Publish(pub Event);
+
+/// http -> event_hub: a client wants events after `since`, then live ones.
+#[derive(Debug)]
+pub struct Subscribe {
+    /// The last seq the client has; `None` means live only.
+    pub since: Option<EventSeq>,
+    /// Answered with the feed.
+    pub reply: Reply<Feed>,
+}
+
+/// A subscriber's feed: JSON texts, backlog first. Bounded: a reader that falls behind by more than
+/// [`FEED_CAP`] frames loses the oldest and finds a `replay_gap` frame in their place.
+#[derive(Debug)]
+pub struct Feed {
+    /// The frames.
+    pub frames: tokio::sync::mpsc::Receiver<std::sync::Arc<str>>,
+}
+
+/// http -> event_hub: the backlog after `since` as one answer.
+#[derive(Debug)]
+pub struct Replay {
+    /// The last seq the client has.
+    pub since: EventSeq,
+    /// Answered with what the ring holds.
+    pub reply: Reply<Replayed>,
+}
+
+/// What the ring held.
+#[derive(Clone, Debug)]
+pub struct Replayed {
+    /// Each event's JSON.
+    pub events: Vec<std::sync::Arc<str>>,
+    /// True when events after `since` have already left the ring.
+    pub gap: bool,
+    /// The oldest seq still held.
+    pub oldest: EventSeq,
+    /// The newest seq given out.
+    pub current: EventSeq,
+}
+
+/// event_hub -> every pty_worker through a shared flag, not a message: see `event_hub::StreamWanted`.
+///
+/// Frames a slow subscriber may lag behind.
+pub const FEED_CAP: usize = 1024;
+/// Events kept for replay (spec/api 2.6).
+pub const RING_CAP: usize = 1000;
+
+told!(Publish, Subscribe, Replay);

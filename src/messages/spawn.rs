@@ -1,0 +1,242 @@
+//! Spawning: http, cli and node_session -> registry; ONE path, whoever asks.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Reply, delivery::*, pty::*, told};
+use crate::{
+    ids::{AgentId, AgentName, Generation, InvocationId, SessionRef},
+    supervision::Post,
+};
+
+/// What to start and how.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SpawnSpec {
+    /// The agent's name.
+    pub name: AgentName,
+    /// The program as the user wrote it, resolved on the child's PATH.
+    pub program: String,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// Absolute, existing; the broker's own directory when the caller named none.
+    pub cwd: PathBuf,
+    /// Additions to the clean environment. Values may be secrets: never logged.
+    pub env: BTreeMap<String, String>,
+    /// Channels the agent joins.
+    pub channels: Vec<String>,
+    /// First task, typed once the agent is ready.
+    pub task: Option<String>,
+    /// Rule set to use; by the program's name when absent.
+    pub harness: Option<String>,
+    /// Model, passed on for display.
+    pub model: Option<String>,
+    /// Terminal size.
+    pub size: TermSize,
+    /// The CLI session it resumes.
+    pub session_ref: Option<SessionRef>,
+}
+
+/// Who asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The local API.
+    Api,
+    /// The engine.
+    Engine(InvocationId),
+}
+
+/// http or node_session -> registry: start an agent.
+#[derive(Debug)]
+pub struct Spawn {
+    /// What.
+    pub spec: SpawnSpec,
+    /// For whom.
+    pub origin: Origin,
+    /// Answered when it lives or has failed.
+    pub reply: Reply<Result<Spawned, SpawnRefused>>,
+}
+
+/// A live agent.
+#[derive(Clone, Debug)]
+pub struct Spawned {
+    /// Its name.
+    pub name: AgentName,
+    /// Its id at the engine.
+    pub agent_id: AgentId,
+    /// Its process.
+    pub pid: u32,
+    /// The rule set in use.
+    pub harness: String,
+    /// Something the caller should know although the spawn succeeded.
+    pub warning: Option<String>,
+}
+
+/// Why nothing was started. Whatever had been begun has been undone.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SpawnRefused {
+    /// The name is taken by a live agent or by a spawn under way.
+    #[error("an agent named `{0}` already exists; release it first or choose another name")]
+    NameTaken(AgentName),
+    /// The working directory is relative, missing or not a directory.
+    #[error("{0}")]
+    BadCwd(String),
+    /// The program is not on the child's PATH, or cannot be run.
+    #[error("cannot run `{program}`: {why}")]
+    BadProgram {
+        /// As given.
+        program: String,
+        /// The system's words.
+        why: String,
+    },
+    /// The child ended within the survival check.
+    #[error("the program ended at once ({exit}); its last output was: {output}")]
+    DiedAtOnce {
+        /// How.
+        exit: String,
+        /// Its last lines.
+        output: String,
+    },
+    /// The engine did not register it.
+    #[error("not registered at the engine: {0}")]
+    NotRegistered(super::session::RegisterRefused),
+    /// The node is offline and the fallback failed too.
+    #[error("the node is offline ({why}); {next}")]
+    NodeOffline {
+        /// In words.
+        why: String,
+        /// The next step or the time of the next try.
+        next: String,
+    },
+    /// No such rule set.
+    #[error("no harness named `{0}`; `relay-broker harness list` shows them")]
+    UnknownHarness(String),
+    /// The broker is ending, or the spawn was released while starting.
+    #[error("the spawn was abandoned: {0}")]
+    Abandoned(String),
+}
+
+/// http -> registry: all agents.
+#[derive(Debug)]
+pub struct ListAgents(pub Reply<Vec<AgentView>>);
+
+/// http -> registry: one agent and the ways to its rooms.
+#[derive(Debug)]
+pub struct FindAgent {
+    /// Exact name.
+    pub name: AgentName,
+    /// `None` when there is no such agent.
+    pub reply: Reply<Option<AgentDoors>>,
+}
+
+/// An agent's place in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AgentPhase {
+    /// Being registered.
+    Registering,
+    /// Its process is being started.
+    Starting,
+    /// It runs.
+    Live,
+    /// It is being ended.
+    Releasing,
+    /// Its cursor was given up after repeated panics; the engine keeps its mail.
+    Quarantined,
+}
+
+/// One agent as the list shows it.
+#[derive(Clone, Debug)]
+pub struct AgentView {
+    /// What was asked for.
+    pub spec: SpawnSpec,
+    /// Its id at the engine, once registered.
+    pub agent_id: Option<AgentId>,
+    /// Where it is in its life.
+    pub phase: AgentPhase,
+    /// Its process, once started.
+    pub pid: Option<u32>,
+    /// When it was asked for.
+    pub since: SystemTime,
+    /// Its worker's shared view, once started.
+    pub worker: Option<Arc<WorkerView>>,
+}
+
+/// The ways to one agent's rooms, handed out by the registry.
+#[derive(Clone, Debug)]
+pub struct AgentDoors {
+    /// The list entry.
+    pub view: AgentView,
+    /// Keystrokes.
+    pub input: Post<Input>,
+    /// Window size.
+    pub resize: Post<Resize>,
+    /// The screen.
+    pub snapshot: Post<TakeSnapshot>,
+    /// The cursor's numbers.
+    pub cursor: Post<ObserveCursor>,
+}
+
+/// registry -> supervisor: build the two rooms of an agent.
+#[derive(Debug)]
+pub struct BuildRooms {
+    /// The agent.
+    pub agent_id: AgentId,
+    /// What to run.
+    pub spec: SpawnSpec,
+    /// The environment beyond the spec's own: the agent's token and addresses.
+    pub relay_env: AgentEnv,
+    /// Where its mailbox stands, if the engine said so.
+    pub ack_seq: Option<crate::ids::Seq>,
+    /// Answered when the child survived its first moments, or did not start.
+    pub reply: Reply<Result<Rooms, SpawnRefused>>,
+}
+
+/// The rooms of one agent.
+#[derive(Clone, Debug)]
+pub struct Rooms {
+    /// The life of the worker.
+    pub worker: Generation,
+    /// Its process.
+    pub pid: u32,
+    /// The rule set in use.
+    pub harness: String,
+    /// The worker's shared view.
+    pub view: Arc<WorkerView>,
+    /// Frames go here.
+    pub deliver: Post<Deliver>,
+    /// Epochs go here.
+    pub epochs: Post<EpochStarted>,
+    /// The cursor's numbers.
+    pub observe: Post<ObserveCursor>,
+    /// Keystrokes.
+    pub input: Post<Input>,
+    /// Window size.
+    pub resize: Post<Resize>,
+    /// The screen.
+    pub snapshot: Post<TakeSnapshot>,
+    /// The end.
+    pub terminate: Post<Terminate>,
+}
+
+/// registry -> supervisor: this agent's rooms are to be closed; its child has ended.
+#[derive(Clone, Debug)]
+pub struct CloseRooms {
+    /// Whose.
+    pub name: AgentName,
+    /// Dead-letter reason for what is still held.
+    pub reason: String,
+}
+
+/// What an agent is told about itself through its environment.
+#[derive(Clone, Debug)]
+pub struct AgentEnv {
+    /// Its own token, and no other.
+    pub token: crate::ids::AgentToken,
+    /// The engine.
+    pub base_url: String,
+    /// Its workspace, if known.
+    pub workspace: Option<crate::ids::WorkspaceId>,
+}
+
+told!(Spawn, ListAgents, FindAgent, BuildRooms, CloseRooms);
