@@ -10,6 +10,7 @@ pub mod lifecycle;
 pub mod observe;
 pub mod pty;
 pub mod release;
+pub mod send;
 pub mod session;
 pub mod spawn;
 pub mod token;

@@ -238,6 +238,8 @@ pub struct WorkerDetail {
     pub title: String,
     /// Terminal modes that are on.
     pub modes: Vec<&'static str>,
+    /// How the child ended, once it has.
+    pub exit: Option<ExitRecord>,
 }
 
 /// The injection under way.

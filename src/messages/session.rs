@@ -147,6 +147,18 @@ pub struct Unroute {
     pub agent_id: AgentId,
 }
 
+/// registry -> node_session: this agent is ours but has no process now (the broker was killed under it): its
+/// frames are left unacked, so that the engine keeps its mail until it is spawned again. The session does the
+/// same on its own for an agent between its registration and its `Route`, and asks for a replay at the `Route`
+/// when it left any.
+#[derive(Clone, Debug)]
+pub struct Absent {
+    /// Which agent.
+    pub agent_id: AgentId,
+    /// Its name.
+    pub name: AgentName,
+}
+
 /// supervisor -> node_session: say goodbye: flush acks, `node.deregister`, close 1000. Answered when the
 /// socket is closed.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Reply, delivery::*, pty::*, told};
 use crate::{
-    ids::{AgentId, AgentName, Generation, InvocationId, SessionRef},
+    ids::{AgentId, AgentName, InvocationId, SessionRef},
     supervision::Post,
 };
 
@@ -177,7 +177,7 @@ pub struct AgentDoors {
     pub cursor: Post<ObserveCursor>,
 }
 
-/// registry -> supervisor: build the two rooms of an agent.
+/// registry -> supervisor: build the two rooms of an agent, and route its frames to them.
 #[derive(Debug)]
 pub struct BuildRooms {
     /// The agent.
@@ -188,27 +188,28 @@ pub struct BuildRooms {
     pub relay_env: AgentEnv,
     /// Where its mailbox stands, if the engine said so.
     pub ack_seq: Option<crate::ids::Seq>,
-    /// Answered when the child survived its first moments, or did not start.
-    pub reply: Reply<Result<Rooms, SpawnRefused>>,
+    /// Handed to the worker, which answers when the child survived its first moments or did not start.
+    pub started: Reply<Result<Started, SpawnRefused>>,
+    /// Answered at once.
+    pub reply: Reply<Rooms>,
+}
+
+/// A child that survived its first moments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Started {
+    /// Its process.
+    pub pid: u32,
+    /// The rule set in use.
+    pub harness: String,
 }
 
 /// The rooms of one agent.
 #[derive(Clone, Debug)]
 pub struct Rooms {
-    /// The life of the worker.
-    pub worker: Generation,
-    /// Its process.
-    pub pid: u32,
-    /// The rule set in use.
-    pub harness: String,
     /// The worker's shared view.
     pub view: Arc<WorkerView>,
-    /// Frames go here.
-    pub deliver: Post<Deliver>,
-    /// Epochs go here.
-    pub epochs: Post<EpochStarted>,
     /// The cursor's numbers.
-    pub observe: Post<ObserveCursor>,
+    pub cursor: Post<ObserveCursor>,
     /// Keystrokes.
     pub input: Post<Input>,
     /// Window size.
@@ -219,11 +220,14 @@ pub struct Rooms {
     pub terminate: Post<Terminate>,
 }
 
-/// registry -> supervisor: this agent's rooms are to be closed; its child has ended.
+/// registry -> supervisor: this agent's rooms are to be closed and its frames no longer routed; its child
+/// has ended or never started.
 #[derive(Clone, Debug)]
 pub struct CloseRooms {
     /// Whose.
     pub name: AgentName,
+    /// Its id.
+    pub agent_id: AgentId,
     /// Dead-letter reason for what is still held.
     pub reason: String,
 }

@@ -181,8 +181,16 @@ impl<A: Actor<Context = Context<A>> + Supervised> Runner<A> {
             Ok(Poll::Pending) => None,
             Ok(Poll::Ready(())) => Some(self.lifeline.take_exit().unwrap_or(ExitReason::Finished)),
             Err(panic) => {
-                self.lifeline.take_exit();
-                Some(ExitReason::Panicked(panic_message(panic.as_ref())))
+                let panicked = ExitReason::Panicked(panic_message(panic.as_ref()));
+                // An end on purpose stays what it was, also when its clean-up panics: a released agent must
+                // not come back.
+                Some(match self.lifeline.take_exit() {
+                    Some(reason) => {
+                        error!(actor = %self.id(), %panicked, "panic while ending");
+                        reason
+                    }
+                    None => panicked,
+                })
             }
         };
         if self.lifeline.take_healthy() {
