@@ -156,6 +156,9 @@ pub struct Publish(pub Event);
 pub struct Subscribe {
     /// The last seq the client has; `None` means live only.
     pub since: Option<EventSeq>,
+    /// The process that numbered `since`, if the client knows. Numbers of another process are no position
+    /// in this one's stream: the client finds a `replay_gap` and then everything.
+    pub boot: Option<String>,
     /// Answered with the feed.
     pub reply: Reply<Feed>,
 }
@@ -173,6 +176,8 @@ pub struct Feed {
 pub struct Replay {
     /// The last seq the client has.
     pub since: EventSeq,
+    /// The process that numbered `since`, if the client knows.
+    pub boot: Option<String>,
     /// Answered with what the ring holds.
     pub reply: Reply<Replayed>,
 }
@@ -182,16 +187,14 @@ pub struct Replay {
 pub struct Replayed {
     /// Each event's JSON.
     pub events: Vec<std::sync::Arc<str>>,
-    /// True when events after `since` have already left the ring.
+    /// True when events after `since` have already left the ring, or `since` is of another process.
     pub gap: bool,
-    /// The oldest seq still held.
+    /// The oldest seq still held; the next one to come while none is.
     pub oldest: EventSeq,
     /// The newest seq given out.
     pub current: EventSeq,
 }
 
-/// event_hub -> every pty_worker through a shared flag, not a message: see `event_hub::StreamWanted`.
-///
 /// Frames a slow subscriber may lag behind.
 pub const FEED_CAP: usize = 1024;
 /// Events kept for replay (spec/api 2.6).
