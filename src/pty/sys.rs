@@ -1,0 +1,183 @@
+//! The system calls that have no safe wrapper elsewhere, each behind a safe function. The only unsafe code
+//! of the crate.
+#![allow(unsafe_code, reason = "ioctls, pidfds, pre_exec and AsyncFd::register have no safe form")]
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    os::{
+        fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+        unix::{fs::OpenOptionsExt, process::CommandExt},
+    },
+    process::Command,
+};
+
+use nix::libc;
+use tokio::io::unix::AsyncFd;
+
+/// How a child ended, as `waitid` says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RawExit {
+    /// `CLD_EXITED`, `CLD_KILLED` or `CLD_DUMPED`.
+    pub(super) code: i32,
+    /// The exit code or the signal number.
+    pub(super) status: i32,
+}
+
+fn checked(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+fn checked_call(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// A new, unlocked PTY master: close-on-exec and non-blocking from birth, and never our controlling
+/// terminal.
+pub(super) fn open_master() -> io::Result<OwnedFd> {
+    let master: OwnedFd = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK | libc::O_CLOEXEC)
+        .open("/dev/ptmx")?
+        .into();
+    let unlocked: libc::c_int = 0;
+    // SAFETY: the descriptor is open and TIOCSPTLCK reads one int through the pointer.
+    checked(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK, &raw const unlocked) })?;
+    Ok(master)
+}
+
+/// Opens the slave side of a master without going through a path, close-on-exec from birth.
+pub(super) fn open_peer(master: BorrowedFd<'_>, nonblocking: bool) -> io::Result<File> {
+    let mut flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    if nonblocking {
+        flags |= libc::O_NONBLOCK;
+    }
+    // SAFETY: the descriptor is open; TIOCGPTPEER takes flags by value and returns a new descriptor.
+    let fd = checked(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER, flags) })?;
+    // SAFETY: the kernel has just made this descriptor for us alone.
+    Ok(unsafe { File::from_raw_fd(fd) })
+}
+
+/// Sets the window size; the kernel sends SIGWINCH to the foreground group.
+pub(super) fn set_size(master: BorrowedFd<'_>, rows: u16, cols: u16) -> io::Result<()> {
+    let size = libc::winsize { ws_row: rows, ws_col: cols, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the descriptor is open and TIOCSWINSZ reads one winsize through the pointer.
+    checked(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) })?;
+    Ok(())
+}
+
+/// Bytes that a read of this descriptor would find (`FIONREAD`).
+pub(super) fn input_queue(fd: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the descriptor is open and FIONREAD writes one int through the pointer.
+    checked(unsafe { libc::ioctl(fd.as_raw_fd(), libc::FIONREAD, &raw mut bytes) })?;
+    Ok(usize::try_from(bytes).unwrap_or(0))
+}
+
+/// Hands a descriptor to the reactor of the current runtime.
+pub(super) fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an OwnedFd returns one and the same open descriptor for as long as it lives, and the AsyncFd
+    // owns it until it has deregistered it.
+    unsafe { AsyncFd::register(fd) }.map_err(io::Error::from)
+}
+
+/// A descriptor for a process: it never refers to another one, whatever happens to the pid.
+pub(super) fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: pidfd_open takes two integers; the flag is O_NONBLOCK (PIDFD_NONBLOCK).
+    let fd = checked_call(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, libc::O_NONBLOCK) })?;
+    let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: the kernel has just made this descriptor for us alone, close-on-exec by definition.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Signals the process that a pidfd names; `ESRCH` when it has ended.
+pub(super) fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    // SAFETY: the descriptor is open; a null siginfo asks for the same one that kill(2) makes.
+    checked_call(unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    })?;
+    Ok(())
+}
+
+/// Which child to wait for.
+#[derive(Clone, Copy)]
+pub(super) enum Child<'a> {
+    /// The one that this pidfd names.
+    ByFd(BorrowedFd<'a>),
+    /// The one with this pid.
+    ByPid(i32),
+}
+
+/// Takes the exit status of a child that has ended, without waiting; `None` while it runs. `ECHILD` when it
+/// is not our child, or no longer.
+pub(super) fn reap(child: Child<'_>) -> io::Result<Option<RawExit>> {
+    let (kind, id) = match child {
+        Child::ByFd(fd) => (libc::P_PIDFD, fd.as_raw_fd()),
+        Child::ByPid(pid) => (libc::P_PID, pid),
+    };
+    // nix's waitid refuses real-time signals after it has taken the status: the exit would be lost.
+    waitid(kind, id.cast_unsigned(), libc::WEXITED | libc::WNOHANG)
+}
+
+/// True when some child of this process has ended and nobody has taken its status yet.
+pub(super) fn any_zombie() -> bool {
+    matches!(waitid(libc::P_ALL, 0, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT), Ok(Some(_)))
+}
+
+fn waitid(kind: libc::idtype_t, id: libc::id_t, options: libc::c_int) -> io::Result<Option<RawExit>> {
+    // SAFETY: siginfo_t is plain data for which all zeroes is a value.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    loop {
+        // SAFETY: waitid writes one siginfo_t through the pointer.
+        match checked(unsafe { libc::waitid(kind, id, &raw mut info, options) }) {
+            Ok(_) => break,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    // SAFETY: after a successful waitid the child fields are filled in, or still zero (WNOHANG).
+    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    Ok((pid != 0).then_some(RawExit { code: info.si_code, status }))
+}
+
+/// Makes the child of this command the leader of a new session whose controlling terminal is its standard
+/// input, with default signal dispositions, no inherited descriptor beyond the three, and dead when the
+/// calling thread dies (spec/pty 2.4).
+pub(super) fn lead_a_session(command: &mut Command) {
+    // SAFETY: getpid cannot fail. Taken before the fork, to be compared after it.
+    let parent = unsafe { libc::getpid() };
+    let in_child = move || -> io::Result<()> {
+        // SAFETY: between fork and exec of a threaded process. Only async-signal-safe system calls on
+        // plain values follow: no allocation, no lock, no environment.
+        unsafe {
+            checked(libc::setsid())?;
+            checked(libc::ioctl(0, libc::TIOCSCTTY, 0))?;
+            // A broker under nohup ignores SIGHUP, and Rust ignores SIGPIPE: exec would pass both on.
+            // SIGKILL, SIGSTOP and the C library's own two refuse, which is fine.
+            for signal in 1..=libc::SIGRTMAX() {
+                libc::signal(signal, libc::SIG_DFL);
+            }
+            let mut none: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&raw mut none);
+            libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+            // Descriptors that the broker itself inherited without close-on-exec. Kernels before 5.11 do
+            // not know the flag; all descriptors of our own making are close-on-exec anyway.
+            libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
+            checked(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
+            // The parent may have died before the line above: then nobody sends that signal.
+            if libc::getppid() != parent {
+                libc::_exit(127);
+            }
+        }
+        Ok(())
+    };
+    // SAFETY: the closure is async-signal-safe, see within.
+    unsafe { command.pre_exec(in_child) };
+}
