@@ -1,9 +1,19 @@
-//! Configuration: file < environment < flags. Every variable's name stands here, and all bad values are
-//! reported at once.
+//! Configuration: file < environment < flags. Every variable's name stands in [`env`], and all bad values
+//! are reported at once.
+//!
+//! [`load`] looks at the world (the directory, the files) and [`resolve`] decides: a pure function of what
+//! was asked, the environment and the file's text.
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use crate::ids::{ApiKey, NodeId, NodeName, NodeToken, WorkspaceKey};
+
+pub mod env;
+mod file;
+mod resolve;
+
+pub use env::Env;
+pub use resolve::{Asked, ConfigErrors, Form, Problem, check_instance, load};
 
 /// Everything that a running broker was told.
 #[derive(Clone, Debug)]
@@ -14,6 +24,8 @@ pub struct Config {
     pub cwd: PathBuf,
     /// Where connection.json, the lock, the journal and the embedded engine's database are. 0700.
     pub state_dir: PathBuf,
+    /// The state directory was made for this run alone and is removed when it ends.
+    pub ephemeral: bool,
     /// Per-user data: the machine seed and the token cache (`$XDG_DATA_HOME/agent-relay`). 0700.
     pub data_dir: PathBuf,
     /// Which engine.

@@ -21,3 +21,4 @@ pub mod http;
 
 pub mod cli;
 pub mod config;
+pub mod house;
