@@ -10,12 +10,12 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
 use serde::{Deserialize, Serialize};
 
-use super::told;
+use super::{Reply, told};
 use crate::ids::{AgentId, AgentName, DeliveryId, Epoch, Generation, MsgId, Seq};
 
 /// How the sender wants a message to reach a busy agent.
@@ -73,6 +73,9 @@ pub struct Delivery {
     pub mode: Mode,
     /// What to do with it.
     pub content: Content,
+    /// The engine gives this `delivery_id` to other events too (`action.denied` is keyed by the action's
+    /// name alone, spec/wire 4.1), so that having seen it says nothing: never deduplicated.
+    pub repeats: bool,
 }
 
 /// node_session -> delivery_cursor: a frame arrived for this agent.
@@ -106,10 +109,14 @@ pub struct Ack {
 
 /// delivery_cursor -> node_session: frames are missing (a gap, or some were refused for want of room);
 /// ask the engine for everything unacked.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct RequestReplay {
     /// Who misses frames.
     pub agent_id: AgentId,
+    /// Answered once the engine has been asked, with the socket life it was asked in: numbers that do not
+    /// come within 5 s from then are gone for good. Kept while the socket is down, so that a broker which
+    /// is offline gives nothing up.
+    pub reply: Reply<Epoch>,
 }
 
 /// How far a message has come into a program (spec/pty 8). Ordered: a later rung implies the earlier ones.
@@ -195,7 +202,8 @@ pub struct WorkerUp {
     pub window: usize,
 }
 
-/// The child is gone: no injection can succeed any more. What is held becomes dead letters of this cursor.
+/// The child is gone: no injection can succeed any more. What is held and has no proof is dropped *unacked*
+/// and its room given back: the engine keeps it and offers it again to the next agent of that identity.
 #[derive(Clone, Debug)]
 pub struct WorkerGone {
     /// In words for a person.
@@ -211,7 +219,7 @@ pub struct Journalled {
 
 /// Asks a cursor for its numbers (the debug page's `deep` view).
 #[derive(Debug)]
-pub struct ObserveCursor(pub super::Reply<CursorView>);
+pub struct ObserveCursor(pub Reply<CursorView>);
 
 /// A cursor's numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -238,6 +246,8 @@ pub struct CursorView {
     pub refused: u64,
     /// Deliveries that ended as dead letters, since start.
     pub dead_letters: u64,
+    /// Reports dropped as being about an older attempt or an older life of the worker, since start.
+    pub stale_reports: u64,
     /// The last message that was received: its id and how far it came.
     pub last: Option<LastDelivery>,
 }
@@ -281,6 +291,7 @@ pub struct Lane {
     frames: AtomicUsize,
     bytes: AtomicUsize,
     refused: AtomicBool,
+    refusals: AtomicU64,
 }
 
 impl Lane {
@@ -291,6 +302,7 @@ impl Lane {
             frames: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             refused: AtomicBool::new(false),
+            refusals: AtomicU64::new(0),
         })
     }
 
@@ -301,13 +313,29 @@ impl Lane {
         let house = self.house.bytes.load(Ordering::Acquire);
         let reserved = frames == 0 || mine + bytes <= LANE_BYTES_RESERVED;
         if frames >= LANE_FRAMES_MAX || !(reserved || house + bytes <= HOUSE_BYTES_MAX) {
-            self.refused.store(true, Ordering::Release);
+            self.refuse();
             return None;
         }
         self.frames.fetch_add(1, Ordering::AcqRel);
         self.bytes.fetch_add(bytes, Ordering::AcqRel);
         self.house.bytes.fetch_add(bytes, Ordering::AcqRel);
         Some(Credit { lane: self.clone(), bytes })
+    }
+
+    /// Notes that a frame was dropped unacked for want of room: a replay is owed.
+    pub fn refuse(&self) {
+        self.refused.store(true, Ordering::Release);
+        self.refusals.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// True while a replay is owed for refused frames: what is missing may be what we dropped ourselves.
+    pub fn owes_replay(&self) -> bool {
+        self.refused.load(Ordering::Acquire)
+    }
+
+    /// Frames refused since start.
+    pub fn refusals(&self) -> u64 {
+        self.refusals.load(Ordering::Acquire)
     }
 
     /// True once, when frames were refused since the last call and at least half of the lane is free again.

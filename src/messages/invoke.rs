@@ -1,5 +1,7 @@
 //! The engine asks the node to run an action: node_session -> registry, and the result back.
 
+use serde::{Deserialize, Serialize};
+
 use super::told;
 use crate::ids::{AgentId, AgentName, InvocationId};
 
@@ -61,7 +63,8 @@ pub struct InvocationEnded {
 }
 
 /// The result of an invocation. The wire forbids an empty error and both keys at once; this type does too.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum InvocationResult {
     /// The agent runs.
     Spawned {
