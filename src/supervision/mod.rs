@@ -15,6 +15,8 @@ pub mod policy;
 mod post;
 mod probe;
 mod runner;
+#[cfg(test)]
+mod tests;
 
 pub use directory::Directory;
 pub use lifeline::{Lifeline, Turn};

@@ -213,7 +213,8 @@ impl<A: Actor<Context = Context<A>> + Supervised> Runner<A> {
         match decision {
             Decision::Restart { after } => {
                 probe.set_state("restarting");
-                self.wait(after, false);
+                // The intensity limit ends this recursion when `restarting` itself keeps panicking.
+                if after.is_zero() { self.restart() } else { self.wait(after, false) }
             }
             Decision::Park { why, retry } => {
                 probe.set_state(format!("parked: {why}"));
