@@ -1,0 +1,906 @@
+//! The frames of `/v1/node/ws`, both directions (spec/wire 3 and 7).
+//!
+//! ```text
+//! broker  BrokerFrame::encode  ----->  BrokerFrame::decode_strict / decode_extended  engine
+//! broker  EngineFrame::decode_tolerant  <-----  EngineFrame::encode                  engine
+//! ```
+//!
+//! The engine's side is strict: one unknown key, or a null where a key may only be absent, and the whole
+//! frame is refused. The broker's side ignores what it does not know. What is open by contract (payload,
+//! input, output, reply data) is carried as raw JSON and never parsed on the way.
+
+use std::{borrow::Cow, fmt};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{
+    Map, Value,
+    value::{RawValue, to_raw_value},
+};
+
+use super::json::{
+    Headless, null, null_as_default, objects, present, present_object, secret, unsigned, write_framed,
+};
+use crate::{
+    ids::{AgentId, AgentToken, DeliveryId, InvocationId, MsgId, NodeId, Seq},
+    messages::delivery::Mode,
+};
+
+/// Error code of a frame that the engine could not read.
+pub const INVALID_MESSAGE: &str = "invalid_message";
+
+/// Why a text is not a frame.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    /// Not JSON, or not an object.
+    #[error("not a JSON object: {0}")]
+    Json(serde_json::Error),
+    /// `v` is missing or not 1 (strict side only).
+    #[error("`v` must be 1")]
+    Version,
+    /// No `type`, or not a string.
+    #[error("the frame has no `type`")]
+    Untyped,
+    /// A type that the strict side does not know.
+    #[error("unknown frame type `{0}`")]
+    UnknownType(String),
+    /// The frame's type is known and its body is not as that type demands.
+    #[error("{kind}: {why}")]
+    Body {
+        /// The frame's type.
+        kind: &'static str,
+        /// What is wrong with it.
+        why: serde_json::Error,
+    },
+    /// A key of a later engine generation in a frame for a 5.0 engine.
+    #[error("{kind}: unrecognized key `{key}`")]
+    TooNew {
+        /// The frame's type.
+        kind: &'static str,
+        /// The key.
+        key: &'static str,
+    },
+}
+
+/// Broker to engine.
+#[derive(Clone, Debug)]
+pub enum BrokerFrame {
+    /// The first frame on every socket. Answered by a reply with the public node.
+    NodeRegister(NodeRegister),
+    /// Presence and load. Never answered.
+    NodeHeartbeat(NodeHeartbeat),
+    /// The node goes away.
+    NodeDeregister(NodeDeregister),
+    /// Creates an agent on this node. Answered by [`AgentRegistered`].
+    AgentRegister(AgentRegister),
+    /// Takes an existing agent back (engines from 7.0). Answered by [`AgentRegistered`].
+    AgentRecover(AgentRecover),
+    /// An agent is gone from this node.
+    AgentDeregister(AgentDeregister),
+    /// Everything up to a number has been handled. Never answered.
+    DeliveryAck(DeliveryAck),
+    /// How an action ended. Never answered.
+    ActionResult(ActionResult),
+    /// All live agents. Answered by [`InventorySynced`].
+    InventorySync(InventorySync),
+}
+
+/// Which provider of a node speaks (engines from 6.0).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provider {
+    /// Fixed per kind of program.
+    pub name: String,
+    /// One per process.
+    pub instance_id: String,
+}
+
+/// Something that a node can do, as a frame words it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Capability {
+    /// `spawn:<harness>`, or an action's name.
+    pub name: String,
+    /// `capacity` keeps engines from 6.0 from making an action of it.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Anything.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Map<String, Value>>,
+    /// Engines from 6.0; never sent by us.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub global: Option<Value>,
+    /// Engines from 6.0; never sent by us.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub queue: Option<Value>,
+}
+
+impl Capability {
+    /// A capability with a name and nothing else, as a 5.0 engine wants it.
+    pub fn plain(name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..Self::default() }
+    }
+
+    /// A capability of kind `capacity`, for engines from 6.0.
+    pub fn capacity(name: impl Into<String>) -> Self {
+        Self { name: name.into(), kind: Some("capacity".to_owned()), ..Self::default() }
+    }
+
+    fn too_new(&self) -> Option<&'static str> {
+        first_set([("global", self.global.is_some()), ("queue", self.queue.is_some())])
+    }
+}
+
+/// A node's load: a finite number, at least 0. What we send is 0 to 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "f64", into = "f64")]
+pub struct Load(f64);
+
+impl Load {
+    /// A load from 0 to 1; what is outside is moved to the nearer end, and what is no number is 0.
+    pub fn clamped(load: f64) -> Self {
+        if load.is_nan() { Self(0.0) } else { Self(load.clamp(0.0, 1.0)) }
+    }
+
+    /// The number.
+    pub fn get(self) -> f64 {
+        self.0
+    }
+}
+
+impl TryFrom<f64> for Load {
+    type Error = &'static str;
+    fn try_from(load: f64) -> Result<Self, Self::Error> {
+        if load.is_finite() && load >= 0.0 { Ok(Self(load)) } else { Err("load must be a number from 0 up") }
+    }
+}
+
+impl From<Load> for f64 {
+    fn from(load: Load) -> Self {
+        load.0
+    }
+}
+
+/// `node.register`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeRegister {
+    /// Comes back in the reply.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// The node's name.
+    pub name: String,
+    /// Must be the node that the token opens.
+    pub node_id: String,
+    /// Engines from 6.0.
+    #[serde(default, deserialize_with = "present_object", skip_serializing_if = "Option::is_none")]
+    pub provider: Option<Provider>,
+    /// May be empty.
+    #[serde(deserialize_with = "objects")]
+    pub capabilities: Vec<Capability>,
+    /// Most agents at once; 0 is unlimited.
+    #[serde(deserialize_with = "unsigned")]
+    pub max_agents: u64,
+    /// May be empty.
+    pub tags: Vec<String>,
+    /// Program and version.
+    pub version: String,
+    /// Ignored by every engine known; null and absent differ on the wire.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub resume_cursor: Option<Option<String>>,
+    /// Engines from 8.3; never sent by us.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub machine_id: Option<String>,
+    /// Engines from 8.1; never sent by us.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub repo_keys: Option<Vec<String>>,
+}
+
+/// `node.heartbeat`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeHeartbeat {
+    /// Comes back in an error, if there is one.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Engines from 6.0; the same as on register.
+    #[serde(default, deserialize_with = "present_object", skip_serializing_if = "Option::is_none")]
+    pub provider: Option<Provider>,
+    /// Engines before 7.0 demand it; always sent by us.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<Load>,
+    /// Agents now.
+    #[serde(deserialize_with = "unsigned")]
+    pub active_agents: u64,
+    /// False keeps untargeted spawns away.
+    pub handlers_live: bool,
+    /// Roster: replaces what the engine has.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Roster.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub node_id: Option<String>,
+    /// Roster.
+    #[serde(default, deserialize_with = "objects", skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<Vec<Capability>>,
+    /// Roster.
+    #[serde(default, deserialize_with = "unsigned", skip_serializing_if = "Option::is_none")]
+    pub max_agents: Option<u64>,
+    /// Roster.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+}
+
+/// `node.deregister`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeDeregister {
+    /// Engines from 8.7 answer when it is there.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Engines from 6.0; the same as on register.
+    #[serde(default, deserialize_with = "present_object", skip_serializing_if = "Option::is_none")]
+    pub provider: Option<Provider>,
+}
+
+/// `agent.register`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentRegister {
+    /// Comes back in the reply.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// The agent's name.
+    pub name: String,
+    /// The invocation that asked for it.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub invocation_id: Option<InvocationId>,
+    /// The CLI session it can be resumed by.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub session_ref: Option<String>,
+    /// Whether it can be resumed.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub resumable: Option<bool>,
+}
+
+/// `agent.recover`, engines from 7.0.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentRecover {
+    /// Comes back in the reply.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// The agent's name.
+    pub name: String,
+    /// The id that this node knows it by.
+    pub expected_agent_id: AgentId,
+    /// The invocation that asked for it.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub invocation_id: Option<InvocationId>,
+    /// The CLI session it can be resumed by.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub session_ref: Option<String>,
+    /// Whether it can be resumed.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub resumable: Option<bool>,
+}
+
+/// `agent.deregister`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentDeregister {
+    /// Engines from 8.7 answer when it is there.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Which agent; an empty id makes the engine look at the name.
+    pub agent_id: AgentId,
+    /// Its name.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// `delivery.ack`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeliveryAck {
+    /// Not needed: acks are not answered.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// The agent's NAME (the engine selects by it).
+    pub agent: String,
+    /// Cumulative.
+    #[serde(deserialize_with = "unsigned")]
+    pub up_to_seq: Seq,
+}
+
+/// `action.result`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(try_from = "ActionResultKeys", into = "ActionResultKeys")]
+pub struct ActionResult {
+    /// Not needed: results are not answered.
+    pub id: Option<String>,
+    /// Which invocation.
+    pub invocation_id: InvocationId,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// How an action ended; exactly one of the two stands in the frame.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// Any JSON.
+    Output(Box<RawValue>),
+    /// `code` or `code: detail`. A blank one is written as `action_failed`: the engine would take an empty
+    /// error for success.
+    Error(String),
+}
+
+impl ActionResult {
+    /// The action ended well.
+    pub fn output(invocation_id: InvocationId, output: &impl Serialize) -> Self {
+        // Our outputs are plain structs and maps with string keys, which always serialise.
+        let output = to_raw_value(output).unwrap_or_else(|_| null());
+        Self { id: None, invocation_id, outcome: Outcome::Output(output) }
+    }
+
+    /// The action failed.
+    pub fn error(invocation_id: InvocationId, error: impl Into<String>) -> Self {
+        Self { id: None, invocation_id, outcome: Outcome::Error(error.into()) }
+    }
+}
+
+/// The keys of `action.result` as they stand in JSON.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ActionResultKeys {
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    invocation_id: InvocationId,
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    output: Option<Box<RawValue>>,
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+impl TryFrom<ActionResultKeys> for ActionResult {
+    type Error = &'static str;
+    fn try_from(keys: ActionResultKeys) -> Result<Self, Self::Error> {
+        let outcome = match (keys.output, keys.error) {
+            (Some(output), None) => Outcome::Output(output),
+            (None, Some(error)) => Outcome::Error(error),
+            _ => return Err("exactly one of `output` and `error` must be there"),
+        };
+        Ok(Self { id: keys.id, invocation_id: keys.invocation_id, outcome })
+    }
+}
+
+impl From<ActionResult> for ActionResultKeys {
+    fn from(result: ActionResult) -> Self {
+        let (output, error) = match result.outcome {
+            Outcome::Output(output) => (Some(output), None),
+            Outcome::Error(error) if error.trim().is_empty() => (None, Some("action_failed".to_owned())),
+            Outcome::Error(error) => (None, Some(error)),
+        };
+        Self { id: result.id, invocation_id: result.invocation_id, output, error }
+    }
+}
+
+/// `inventory.sync`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InventorySync {
+    /// Comes back in the reply.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Every live agent; may be empty.
+    #[serde(deserialize_with = "objects")]
+    pub agents: Vec<InventoryAgent>,
+}
+
+/// One agent of an [`InventorySync`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InventoryAgent {
+    /// Its id.
+    pub agent_id: AgentId,
+    /// Its name.
+    pub name: String,
+    /// An invocation that this item completes.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub invocation_id: Option<InvocationId>,
+    /// The CLI session it can be resumed by.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub session_ref: Option<String>,
+}
+
+impl BrokerFrame {
+    /// The frame's type string.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::NodeRegister(_) => "node.register",
+            Self::NodeHeartbeat(_) => "node.heartbeat",
+            Self::NodeDeregister(_) => "node.deregister",
+            Self::AgentRegister(_) => "agent.register",
+            Self::AgentRecover(_) => "agent.recover",
+            Self::AgentDeregister(_) => "agent.deregister",
+            Self::DeliveryAck(_) => "delivery.ack",
+            Self::ActionResult(_) => "action.result",
+            Self::InventorySync(_) => "inventory.sync",
+        }
+    }
+
+    /// The id that a reply would carry.
+    pub fn id(&self) -> Option<&str> {
+        match self {
+            Self::NodeRegister(frame) => frame.id.as_deref(),
+            Self::NodeHeartbeat(frame) => frame.id.as_deref(),
+            Self::NodeDeregister(frame) => frame.id.as_deref(),
+            Self::AgentRegister(frame) => frame.id.as_deref(),
+            Self::AgentRecover(frame) => frame.id.as_deref(),
+            Self::AgentDeregister(frame) => frame.id.as_deref(),
+            Self::DeliveryAck(frame) => frame.id.as_deref(),
+            Self::ActionResult(frame) => frame.id.as_deref(),
+            Self::InventorySync(frame) => frame.id.as_deref(),
+        }
+    }
+
+    /// The frame as it goes out: no key that was not set.
+    pub fn encode(&self) -> String {
+        let kind = self.kind();
+        match self {
+            Self::NodeRegister(frame) => written(kind, frame),
+            Self::NodeHeartbeat(frame) => written(kind, frame),
+            Self::NodeDeregister(frame) => written(kind, frame),
+            Self::AgentRegister(frame) => written(kind, frame),
+            Self::AgentRecover(frame) => written(kind, frame),
+            Self::AgentDeregister(frame) => written(kind, frame),
+            Self::DeliveryAck(frame) => written(kind, frame),
+            Self::ActionResult(frame) => written(kind, frame),
+            Self::InventorySync(frame) => written(kind, frame),
+        }
+    }
+
+    /// Reads a frame exactly as a 5.0 engine does.
+    ///
+    /// # Errors
+    /// Everything that the schemas of 5.0.7 refuse, keys of later generations included.
+    pub fn decode_strict(text: &str) -> Result<Self, FrameError> {
+        let frame = Self::decode_extended(text)?;
+        match frame.too_new() {
+            None => Ok(frame),
+            Some(_) if matches!(frame, Self::AgentRecover(_)) => {
+                Err(FrameError::UnknownType(frame.kind().to_owned()))
+            }
+            Some(key) => Err(FrameError::TooNew { kind: frame.kind(), key }),
+        }
+    }
+
+    /// Reads a frame as the embedded engine does: as strict as [`Self::decode_strict`], and with what later
+    /// generations added, so that their brokers can be hosted: `provider` on register, heartbeat and
+    /// deregister; `machine_id` and `repo_keys` on register; `global` and `queue` in a capability; a
+    /// heartbeat whose `load` is null or absent; and `agent.recover`.
+    ///
+    /// # Errors
+    /// Everything else that the schemas of 5.0.7 refuse.
+    pub fn decode_extended(text: &str) -> Result<Self, FrameError> {
+        let head = Head::of(text)?;
+        if head.v.as_ref().and_then(Value::as_f64) != Some(1.0) {
+            return Err(FrameError::Version);
+        }
+        match head.kind()? {
+            "node.register" => body(text, "node.register").map(Self::NodeRegister),
+            "node.heartbeat" => body(text, "node.heartbeat").map(Self::NodeHeartbeat),
+            "node.deregister" => body(text, "node.deregister").map(Self::NodeDeregister),
+            "agent.register" => body(text, "agent.register").map(Self::AgentRegister),
+            "agent.recover" => body(text, "agent.recover").map(Self::AgentRecover),
+            "agent.deregister" => body(text, "agent.deregister").map(Self::AgentDeregister),
+            "delivery.ack" => body(text, "delivery.ack").map(Self::DeliveryAck),
+            "action.result" => body(text, "action.result").map(Self::ActionResult),
+            "inventory.sync" => body(text, "inventory.sync").map(Self::InventorySync),
+            unknown => Err(FrameError::UnknownType(unknown.to_owned())),
+        }
+    }
+
+    /// The first thing in this frame that a 5.0 engine refuses.
+    fn too_new(&self) -> Option<&'static str> {
+        match self {
+            Self::NodeRegister(frame) => first_set([
+                ("provider", frame.provider.is_some()),
+                ("machine_id", frame.machine_id.is_some()),
+                ("repo_keys", frame.repo_keys.is_some()),
+            ])
+            .or_else(|| frame.capabilities.iter().find_map(Capability::too_new)),
+            Self::NodeHeartbeat(frame) => {
+                first_set([("provider", frame.provider.is_some()), ("load", frame.load.is_none())])
+                    .or_else(|| frame.capabilities.iter().flatten().find_map(Capability::too_new))
+            }
+            Self::NodeDeregister(frame) => frame.provider.is_some().then_some("provider"),
+            Self::AgentRecover(_) => Some("type"),
+            Self::AgentRegister(_)
+            | Self::AgentDeregister(_)
+            | Self::DeliveryAck(_)
+            | Self::ActionResult(_)
+            | Self::InventorySync(_) => None,
+        }
+    }
+}
+
+/// Engine to broker.
+#[derive(Clone, Debug)]
+pub enum EngineFrame {
+    /// A request went well.
+    Reply(Reply),
+    /// A request did not, or a frame could not be read (then under an id that nobody sent).
+    Error(EngineError),
+    /// A message for an agent.
+    Deliver(DeliverFrame),
+    /// Run this.
+    ActionInvoke(ActionInvoke),
+    /// Something changed elsewhere; informational.
+    ContextUpdate(ContextUpdate),
+    /// A sign of life.
+    Ping,
+    /// A type that this broker does not know. Inbound only.
+    Unknown {
+        /// The type string.
+        kind: String,
+    },
+}
+
+/// `reply`. Its data is shown in no log: a registration's holds a token.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Reply {
+    /// The id of the request; some engines invent one.
+    #[serde(default)]
+    pub id: String,
+    /// True; what else would be an `error`.
+    #[serde(default = "yes")]
+    ok: bool,
+    /// Any JSON.
+    #[serde(default = "null")]
+    pub data: Box<RawValue>,
+}
+
+impl Reply {
+    /// A reply to the request with this id.
+    pub fn new(id: impl Into<String>, data: &impl Serialize) -> Self {
+        // Reply data are plain structs and maps with string keys, which always serialise.
+        let data = to_raw_value(data).unwrap_or_else(|_| null());
+        Self { id: id.into(), ok: true, data }
+    }
+
+    /// The data as what the request promised.
+    ///
+    /// # Errors
+    /// When an essential field is missing or has another type.
+    pub fn data<'a, T: Deserialize<'a>>(&'a self) -> Result<T, FrameError> {
+        serde_json::from_str(self.data.get()).map_err(|why| FrameError::Body { kind: "reply", why })
+    }
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Reply {{ id: {:?}, data: {} bytes }}", self.id, self.data.get().len())
+    }
+}
+
+/// `error`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EngineError {
+    /// The id of the request; invented when the request could not be read.
+    #[serde(default)]
+    pub id: String,
+    /// False.
+    #[serde(default)]
+    ok: bool,
+    /// What to decide on.
+    #[serde(default)]
+    pub code: String,
+    /// For people.
+    #[serde(default)]
+    pub message: String,
+}
+
+impl EngineError {
+    /// An error for the request with this id.
+    pub fn new(id: impl Into<String>, code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { id: id.into(), ok: false, code: code.into(), message: message.into() }
+    }
+}
+
+/// `deliver`. Its payload is shown in no log.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct DeliverFrame {
+    /// Its own id; nothing else may stand in for it.
+    pub delivery_id: DeliveryId,
+    /// Whom it is for.
+    pub agent_id: AgentId,
+    /// That agent's name; the way back (acks) is by name.
+    #[serde(default)]
+    pub agent: String,
+    /// The message it carries.
+    pub msg_id: MsgId,
+    /// Its place in the agent's mailbox; 0 is outside it.
+    #[serde(deserialize_with = "unsigned")]
+    pub seq: Seq,
+    /// A mode that we do not know is read as the patient one.
+    #[serde(default, deserialize_with = "mode_or_wait")]
+    pub mode: Mode,
+    /// Any JSON; see [`super::payload`].
+    #[serde(default = "null")]
+    pub payload: Box<RawValue>,
+}
+
+impl fmt::Debug for DeliverFrame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeliverFrame")
+            .field("delivery_id", &self.delivery_id)
+            .field("agent_id", &self.agent_id)
+            .field("agent", &self.agent)
+            .field("msg_id", &self.msg_id)
+            .field("seq", &self.seq)
+            .field("mode", &self.mode)
+            .field("payload_bytes", &self.payload.get().len())
+            .finish()
+    }
+}
+
+/// `action.invoke`. Its input is shown in no log: it may hold a task's text.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct ActionInvoke {
+    /// The key of deduplication.
+    pub invocation_id: InvocationId,
+    /// `spawn`, `spawn:<harness>`, `release`, or an action's own name.
+    pub action: String,
+    /// Any JSON; see [`super::invoke`].
+    #[serde(default = "null")]
+    pub input: Box<RawValue>,
+    /// The agent that owns the action, if one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_id: Option<AgentId>,
+    /// Its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_name: Option<String>,
+}
+
+impl fmt::Debug for ActionInvoke {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ActionInvoke")
+            .field("invocation_id", &self.invocation_id)
+            .field("action", &self.action)
+            .field("agent_id", &self.agent_id)
+            .field("agent_name", &self.agent_name)
+            .field("input_bytes", &self.input.get().len())
+            .finish()
+    }
+}
+
+/// `context.update`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ContextUpdate {
+    /// What changed.
+    pub topic: Topic,
+    /// How.
+    #[serde(default)]
+    pub event: String,
+    /// Any JSON.
+    #[serde(default = "null")]
+    pub data: Box<RawValue>,
+    /// Null and absent differ on the wire.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub channel_id: Option<Option<String>>,
+    /// Whom it concerns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_ids: Option<Vec<AgentId>>,
+}
+
+/// What a [`ContextUpdate`] is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Topic {
+    /// Somebody came or went.
+    Presence,
+    /// A channel.
+    Channel,
+    /// A thread.
+    Thread,
+    /// An agent.
+    Agent,
+    /// A topic that this broker does not know. Inbound only.
+    #[serde(other, rename = "")]
+    Unknown,
+}
+
+impl EngineFrame {
+    /// The frame's type string.
+    pub fn kind(&self) -> &str {
+        match self {
+            Self::Reply(_) => "reply",
+            Self::Error(_) => "error",
+            Self::Deliver(_) => "deliver",
+            Self::ActionInvoke(_) => "action.invoke",
+            Self::ContextUpdate(_) => "context.update",
+            Self::Ping => "ping",
+            Self::Unknown { kind } => kind,
+        }
+    }
+
+    /// The frame as it goes out: no key that was not set.
+    pub fn encode(&self) -> String {
+        #[derive(Serialize)]
+        struct Nothing {}
+
+        let kind = self.kind();
+        match self {
+            Self::Reply(frame) => written(kind, frame),
+            Self::Error(frame) => written(kind, frame),
+            Self::Deliver(frame) => written(kind, frame),
+            Self::ActionInvoke(frame) => written(kind, frame),
+            Self::ContextUpdate(frame) => written(kind, frame),
+            Self::Ping | Self::Unknown { .. } => written(kind, &Nothing {}),
+        }
+    }
+
+    /// Reads a frame as the broker does: by its type string, ignoring what it does not know.
+    ///
+    /// # Errors
+    /// When the text is no JSON object with a type, or something that a known type cannot do without is
+    /// missing or has another type.
+    pub fn decode_tolerant(text: &str) -> Result<Self, FrameError> {
+        let head = Head::of(text)?;
+        match head.kind()? {
+            "deliver" => lenient(text, "deliver").map(Self::Deliver),
+            "reply" => Ok(match lenient::<Reply>(text, "reply")? {
+                reply if reply.ok => Self::Reply(reply),
+                // Nothing we know sends this. Taken as what it says.
+                _ => Self::Error(lenient(text, "error")?),
+            }),
+            "error" => lenient(text, "error").map(Self::Error),
+            "action.invoke" => lenient(text, "action.invoke").map(Self::ActionInvoke),
+            "context.update" => lenient(text, "context.update").map(Self::ContextUpdate),
+            "ping" => Ok(Self::Ping),
+            unknown => Ok(Self::Unknown { kind: unknown.to_owned() }),
+        }
+    }
+
+    /// Reads a frame as a strict 5.0 broker would: nothing missing, nothing too much, nothing replaced by a
+    /// default. The measure of what our engine sends.
+    ///
+    /// # Errors
+    /// Everything that the schemas of 5.0.7 refuse.
+    pub fn decode_strict(text: &str) -> Result<Self, FrameError> {
+        let frame = Self::decode_tolerant(text)?;
+        if let Self::Unknown { kind } = frame {
+            return Err(FrameError::UnknownType(kind));
+        }
+        // A tolerant reading loses or invents something exactly when the frame was not a strict one.
+        let value = |text: &str| serde_json::from_str::<Value>(text).map_err(FrameError::Json);
+        if value(&frame.encode())? == value(text)? {
+            Ok(frame)
+        } else {
+            let why = serde::de::Error::custom("a key is missing, unknown, or has a value outside its range");
+            Err(FrameError::Body { kind: "frame", why })
+        }
+    }
+}
+
+/// Reply data of `agent.register` and `agent.recover`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AgentRegistered {
+    /// The agent's id.
+    pub agent_id: AgentId,
+    /// Its token; a former one is dead.
+    #[serde(with = "secret")]
+    pub token: AgentToken,
+    /// Its name: the way to find the request when the engine dropped the id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Where its mailbox stands (engines from 6.0.3).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivery_ack_seq: Option<Seq>,
+}
+
+/// Reply data of `node.register`: of the public node, what a broker looks at.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NodeRegistered {
+    /// The node's id.
+    pub id: NodeId,
+    /// Its name.
+    pub name: String,
+    /// What became of each capability (engines from 6.0).
+    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
+    pub accepted_capabilities: Vec<AcceptedCapability>,
+}
+
+/// What an engine made of a capability.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AcceptedCapability {
+    /// Which.
+    #[serde(default)]
+    pub name: String,
+    /// Its kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Whether it was taken.
+    #[serde(default)]
+    pub accepted: bool,
+    /// Why not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Reply data of `inventory.sync`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct InventorySynced {
+    /// Items that were sent.
+    pub rebound_agents: u64,
+    /// Invocations that are still open on this node.
+    pub open_invocations: u64,
+    /// Invocations that an item completed.
+    pub completed_invocations: u64,
+    /// Open invocations that were not listed and went elsewhere.
+    pub rescheduled_invocations: u64,
+}
+
+/// What every frame begins with, wherever in the object it stands.
+#[derive(Deserialize)]
+struct Head<'a> {
+    v: Option<Value>,
+    #[serde(borrow, rename = "type")]
+    kind: Option<Name<'a>>,
+}
+
+/// The type string, borrowed unless it is escaped; anything else than a string is kept as such.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Name<'a> {
+    Text(#[serde(borrow)] Cow<'a, str>),
+    Other(serde::de::IgnoredAny),
+}
+
+impl<'a> Head<'a> {
+    fn of(text: &'a str) -> Result<Self, FrameError> {
+        if !text.trim_start().starts_with('{') {
+            return Err(FrameError::Json(serde::de::Error::custom("it does not begin with a brace")));
+        }
+        serde_json::from_str(text).map_err(FrameError::Json)
+    }
+
+    fn kind(&self) -> Result<&str, FrameError> {
+        match &self.kind {
+            Some(Name::Text(kind)) => Ok(kind),
+            Some(Name::Other(_)) | None => Err(FrameError::Untyped),
+        }
+    }
+}
+
+/// The body of a frame, every key accounted for.
+fn body<'a, T: Deserialize<'a>>(text: &'a str, kind: &'static str) -> Result<T, FrameError> {
+    T::deserialize(Headless(&mut serde_json::Deserializer::from_str(text)))
+        .map_err(|why| FrameError::Body { kind, why })
+}
+
+/// The body of a frame, unknown keys ignored.
+fn lenient<'a, T: Deserialize<'a>>(text: &'a str, kind: &'static str) -> Result<T, FrameError> {
+    serde_json::from_str(text).map_err(|why| FrameError::Body { kind, why })
+}
+
+fn written(kind: &str, body: &impl Serialize) -> String {
+    // Every body is a struct with string keys, which always serialises; should that ever change, the
+    // contract tests fail, and at run time the peer sees a ping.
+    write_framed(kind, body).unwrap_or_else(|_| r#"{"v":1,"type":"ping"}"#.to_owned())
+}
+
+fn first_set<const N: usize>(keys: [(&'static str, bool); N]) -> Option<&'static str> {
+    keys.into_iter().find_map(|(key, set)| set.then_some(key))
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn mode_or_wait<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Mode, D::Error> {
+    Ok(match Name::deserialize(d)? {
+        Name::Text(mode) if mode == "steer" => Mode::Steer,
+        Name::Text(_) | Name::Other(_) => Mode::Wait,
+    })
+}
