@@ -16,9 +16,9 @@ use crate::{
     messages::{
         lifecycle::{Resume, Shutdown},
         observe::{Replay, Subscribe},
-        outgoing::Outgoing,
         readiness::ReadinessBoard,
         release::Release,
+        send::SendMessage,
         spawn::{FindAgent, ListAgents, Spawn},
     },
     supervision::{Directory, Post},
@@ -98,8 +98,8 @@ pub struct HttpDoors {
     pub shutdown: Post<Shutdown>,
     /// To the supervisor.
     pub resume: Post<Resume>,
-    /// To the engine.
-    pub outgoing: Outgoing,
+    /// To the registry.
+    pub send: Post<SendMessage>,
 }
 
 /// Why the server did not start.

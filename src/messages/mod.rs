@@ -8,7 +8,6 @@ pub mod delivery;
 pub mod invoke;
 pub mod lifecycle;
 pub mod observe;
-pub mod outgoing;
 pub mod pty;
 pub mod readiness;
 pub mod release;

@@ -9,7 +9,7 @@ use crate::ids::EventSeq;
 
 /// The last events, at most `cap`.
 #[derive(Debug)]
-pub struct Ring {
+pub(super) struct Ring {
     cap: usize,
     current: EventSeq,
     /// The texts of the events up to `current`, newest last.
@@ -18,36 +18,36 @@ pub struct Ring {
 
 /// Events that a reader was owed and that are gone: everything after `since` and before `oldest`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gap {
+pub(super) struct Gap {
     /// What the reader had.
-    pub since: EventSeq,
+    pub(super) since: EventSeq,
     /// The first that it can still have.
-    pub oldest: EventSeq,
+    pub(super) oldest: EventSeq,
 }
 
 impl Ring {
     /// An empty ring.
-    pub fn new(cap: usize) -> Self {
+    pub(super) fn new(cap: usize) -> Self {
         Self { cap: cap.max(1), current: EventSeq::default(), texts: VecDeque::new() }
     }
 
     /// The number that the next event will have.
-    pub fn next(&self) -> EventSeq {
+    pub(super) fn next(&self) -> EventSeq {
         self.current.next()
     }
 
     /// The newest number given out; 0 before any.
-    pub fn current(&self) -> EventSeq {
+    pub(super) fn current(&self) -> EventSeq {
         self.current
     }
 
     /// The oldest number still held; [`Ring::next`] while none is.
-    pub fn oldest(&self) -> EventSeq {
+    pub(super) fn oldest(&self) -> EventSeq {
         EventSeq(self.next().0.saturating_sub(self.texts.len() as u64))
     }
 
     /// Takes the text of the event numbered [`Ring::next`]; the oldest one leaves when the ring is full.
-    pub fn push(&mut self, text: Arc<str>) {
+    pub(super) fn push(&mut self, text: Arc<str>) {
         if self.texts.len() == self.cap {
             self.texts.pop_front();
         }
@@ -57,14 +57,14 @@ impl Ring {
 
     /// What a reader that has `since` is owed: a gap, if events after `since` are gone, or if `since` is
     /// not a number of this process; then the position from which to read on.
-    pub fn resume(&self, since: EventSeq) -> (Option<Gap>, EventSeq) {
+    pub(super) fn resume(&self, since: EventSeq) -> (Option<Gap>, EventSeq) {
         let oldest = self.oldest();
         let gone = since.next() < oldest || since > self.current;
         if gone { self.resume_foreign(since) } else { (None, since) }
     }
 
     /// What a reader is owed whose `since` was numbered by another process: everything, after a gap.
-    pub fn resume_foreign(&self, since: EventSeq) -> (Option<Gap>, EventSeq) {
+    pub(super) fn resume_foreign(&self, since: EventSeq) -> (Option<Gap>, EventSeq) {
         (Some(Gap { since, oldest: self.oldest() }), self.before_oldest())
     }
 
@@ -74,13 +74,13 @@ impl Ring {
     }
 
     /// The event with this number, while it is held.
-    pub fn get(&self, seq: EventSeq) -> Option<&Arc<str>> {
+    pub(super) fn get(&self, seq: EventSeq) -> Option<&Arc<str>> {
         let index = seq.0.checked_sub(self.oldest().0)?;
         self.texts.get(usize::try_from(index).ok()?)
     }
 
     /// Every event held after this position.
-    pub fn after(&self, position: EventSeq) -> impl Iterator<Item = &Arc<str>> {
+    pub(super) fn after(&self, position: EventSeq) -> impl Iterator<Item = &Arc<str>> {
         let skip = (position.0 + 1).saturating_sub(self.oldest().0);
         self.texts.iter().skip(usize::try_from(skip).unwrap_or(usize::MAX))
     }
