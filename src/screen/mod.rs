@@ -1,1 +1,394 @@
-//! (to be furnished)
+//! The terminal model: what a person would see of an agent's output, and what a program may ask a terminal.
+//!
+//! A grid without scrollback (152 KiB at 120×40), fed with raw bytes. Rules read it only between frames: a
+//! program that brackets its redraws with mode 2026 is never judged by half a picture. A panic in the parser
+//! costs the picture, not the agent.
+
+mod queries;
+
+use std::{
+    num::NonZeroU16,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use vt100::{Callbacks, MouseProtocolMode, Parser};
+
+use crate::messages::pty::TermSize;
+
+/// The longest title kept, in characters.
+const TITLE_MAX: usize = 256;
+
+/// One agent's screen.
+pub struct Screen {
+    parser: Parser<Watch>,
+    /// Total bytes fed.
+    offset: u64,
+    /// Times the parser panicked and the grid was emptied.
+    resets: u32,
+    bracketed_paste_seen: bool,
+}
+
+/// A part of the screen for a rule to look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Region {
+    /// All rows.
+    All,
+    /// The last so many rows that show anything.
+    Bottom(u16),
+    /// The cursor's row, so many above it and so many below.
+    Cursor {
+        /// Rows above.
+        above: u16,
+        /// Rows below.
+        below: u16,
+    },
+    /// The window title.
+    Title,
+}
+
+/// What the parser leaves to us.
+#[derive(Default)]
+struct Watch {
+    title: String,
+    in_frame: bool,
+    answers: Vec<u8>,
+}
+
+impl Screen {
+    /// An empty screen.
+    pub fn new(size: TermSize) -> Self {
+        Self { parser: parser(size, Watch::default()), offset: 0, resets: 0, bracketed_paste_seen: false }
+    }
+
+    /// Takes output in, in pieces of any size. Returns the bytes that a terminal would answer to queries in
+    /// it; the caller types them.
+    pub fn feed(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let fed = catch_unwind(AssertUnwindSafe(|| self.parser.process(bytes)));
+        self.offset += bytes.len() as u64;
+        if fed.is_err() {
+            self.resets += 1;
+            let title = std::mem::take(&mut self.parser.callbacks_mut().title);
+            self.parser = parser(self.size(), Watch { title, ..Watch::default() });
+        }
+        self.bracketed_paste_seen |= self.bracketed_paste();
+        std::mem::take(&mut self.parser.callbacks_mut().answers)
+    }
+
+    /// Takes a new size. The picture is cut or padded; the program repaints it.
+    pub fn resize(&mut self, size: TermSize) {
+        let resized = catch_unwind(AssertUnwindSafe(|| {
+            self.parser.set_size(cells(size.rows), cells(size.cols));
+        }));
+        if resized.is_err() {
+            self.resets += 1;
+            self.parser = parser(size, Watch::default());
+        }
+    }
+
+    /// Its size.
+    pub fn size(&self) -> TermSize {
+        let (rows, cols) = self.parser.screen().size();
+        TermSize { rows: rows.get(), cols: cols.get() }
+    }
+
+    /// Cursor row and column, first is 0.
+    pub fn cursor(&self) -> (u16, u16) {
+        let (row, col) = self.parser.screen().cursor_position();
+        // After the last column the cursor stands on nothing until the next character wraps.
+        (row, col.min(self.size().cols - 1))
+    }
+
+    /// The column before which everything in the cursor's row was written; one more than the last column
+    /// while a wrap is pending.
+    pub fn cursor_edge(&self) -> u16 {
+        self.parser.screen().cursor_position().1
+    }
+
+    /// True when the cursor is shown.
+    pub fn cursor_visible(&self) -> bool {
+        !self.parser.screen().hide_cursor()
+    }
+
+    /// The window title.
+    pub fn title(&self) -> &str {
+        &self.parser.callbacks().title
+    }
+
+    /// Total bytes fed.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Times the parser panicked.
+    pub fn resets(&self) -> u32 {
+        self.resets
+    }
+
+    /// True between frames; false while a synchronised update is being drawn.
+    pub fn is_complete(&self) -> bool {
+        !self.parser.callbacks().in_frame
+    }
+
+    /// True when the program takes pastes between markers now.
+    pub fn bracketed_paste(&self) -> bool {
+        self.parser.screen().bracketed_paste()
+    }
+
+    /// True when it has done so after any piece of output.
+    pub fn bracketed_paste_seen(&self) -> bool {
+        self.bracketed_paste_seen
+    }
+
+    /// True when the program has the whole screen to itself.
+    pub fn alternate(&self) -> bool {
+        self.parser.screen().alternate_screen()
+    }
+
+    /// The modes that are on, by name.
+    pub fn modes(&self) -> Vec<&'static str> {
+        let screen = self.parser.screen();
+        let mouse = screen.mouse_protocol_mode() != MouseProtocolMode::None;
+        [
+            (screen.bracketed_paste(), "bracketed_paste"),
+            (screen.alternate_screen(), "alternate_screen"),
+            (screen.hide_cursor(), "cursor_hidden"),
+            (mouse, "mouse"),
+            (screen.application_cursor(), "application_cursor"),
+            (screen.application_keypad(), "application_keypad"),
+            (!self.is_complete(), "synchronised_update"),
+        ]
+        .into_iter()
+        .filter_map(|(on, name)| on.then_some(name))
+        .collect()
+    }
+
+    /// The rows of a region, first to last, without trailing blanks; but blanks before the cursor are kept,
+    /// since an empty prompt (`> `) ends in one.
+    pub fn rows(&self, region: Region) -> Vec<String> {
+        let (row, _) = self.cursor();
+        let range = match region {
+            Region::Title => return vec![self.title().to_owned()],
+            Region::All | Region::Bottom(_) => 0..usize::MAX,
+            Region::Cursor { above, below } => {
+                usize::from(row.saturating_sub(above))..usize::from(row.saturating_add(below)) + 1
+            }
+        };
+        let cols = self.size().cols;
+        let rows = self.parser.screen().rows(0, cols).enumerate();
+        let mut rows: Vec<String> = rows
+            .skip(range.start)
+            .take(range.end - range.start)
+            .map(|(i, text)| if i == usize::from(row) { self.cursor_row(text) } else { trimmed(text) })
+            .collect();
+        if let Region::Bottom(most) = region {
+            while rows.last().is_some_and(|row| row.trim().is_empty()) {
+                rows.pop();
+            }
+            rows.drain(..rows.len().saturating_sub(usize::from(most)));
+        }
+        rows
+    }
+
+    /// A region as text, rows separated by line feeds.
+    pub fn text(&self, region: Region) -> String {
+        self.rows(region).join("\n")
+    }
+
+    /// All rows as text.
+    pub fn plain(&self) -> String {
+        self.text(Region::All)
+    }
+
+    /// The last screen for a record: no blank rows at the end, at most `max` characters, the last ones.
+    pub fn last_words(&self, max: usize) -> String {
+        let text = self.text(Region::Bottom(u16::MAX));
+        let skip = text.chars().count().saturating_sub(max);
+        text.chars().skip(skip).collect()
+    }
+
+    /// Bytes that repaint this screen on a terminal of the same size, modes and title included.
+    pub fn ansi(&self) -> Vec<u8> {
+        let screen = self.parser.screen();
+        let mut bytes = Vec::with_capacity(8 << 10);
+        bytes.extend_from_slice(if screen.alternate_screen() { b"\x1b[?1049h" } else { b"\x1b[?1049l" });
+        bytes.extend_from_slice(screen.state_formatted().as_bytes());
+        bytes.extend_from_slice(format!("\x1b]2;{}\x1b\\", self.title()).as_bytes());
+        bytes
+    }
+
+    fn cursor_row(&self, text: String) -> String {
+        let edge = usize::from(self.cursor_edge());
+        let kept = text.trim_end();
+        let before_cursor = text.char_indices().nth(edge).map_or(text.len(), |(i, _)| i);
+        if kept.is_empty() { String::new() } else { text[..kept.len().max(before_cursor)].to_owned() }
+    }
+}
+
+fn trimmed(mut text: String) -> String {
+    text.truncate(text.trim_end().len());
+    text
+}
+
+fn parser(size: TermSize, watch: Watch) -> Parser<Watch> {
+    Parser::new_with_callbacks(cells(size.rows), cells(size.cols), 0, watch)
+}
+
+fn cells(count: u16) -> NonZeroU16 {
+    NonZeroU16::new(count).unwrap_or(NonZeroU16::MIN)
+}
+
+impl Callbacks for Watch {
+    fn set_window_title(&mut self, _: &mut vt100::Screen, title: &[u8]) {
+        let title = String::from_utf8_lossy(title);
+        self.title = title.chars().filter(|c| !c.is_control()).take(TITLE_MAX).collect();
+    }
+
+    fn unhandled_csi(
+        &mut self,
+        screen: &mut vt100::Screen,
+        first: Option<u8>,
+        second: Option<u8>,
+        params: &[&[u16]],
+        end: char,
+    ) {
+        if first == Some(b'?') && matches!(end, 'h' | 'l') && params.contains(&&[2026u16][..]) {
+            self.in_frame = end == 'h';
+            return;
+        }
+        let (row, col) = screen.cursor_position();
+        let (rows, cols) = screen.size();
+        let terminal = queries::Terminal {
+            rows: rows.get(),
+            cols: cols.get(),
+            cursor: (row, col.min(cols.get() - 1)),
+            modes: &[
+                (1, screen.application_cursor()),
+                (25, !screen.hide_cursor()),
+                (1049, screen.alternate_screen()),
+                (2004, screen.bracketed_paste()),
+                (2026, self.in_frame),
+            ],
+        };
+        let param = params.first().and_then(|p| p.first()).copied().unwrap_or(0);
+        queries::csi([first, second], param, end, &terminal, &mut self.answers);
+    }
+
+    fn unhandled_osc(&mut self, screen: &mut vt100::Screen, params: &[&[u8]]) {
+        match params {
+            // A title with semicolons in it arrives in pieces.
+            [b"0" | b"2", title @ ..] => self.set_window_title(screen, &title.join(&b';')),
+            [code, b"?"] => queries::osc(code, &mut self.answers),
+            _ => {}
+        }
+    }
+}
+
+impl std::fmt::Debug for Screen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Screen")
+            .field("offset", &self.offset)
+            .field("resets", &self.resets)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn screen(bytes: &[u8]) -> Screen {
+        let mut screen = Screen::new(TermSize { rows: 10, cols: 20 });
+        screen.feed(bytes);
+        screen
+    }
+
+    #[test]
+    fn a_bare_prompt_keeps_its_blank_and_other_rows_lose_theirs() {
+        let shown = screen(b"done   \r\n> ");
+        assert_eq!(shown.rows(Region::Bottom(2)), ["done", "> "]);
+        assert_eq!(shown.text(Region::Cursor { above: 0, below: 0 }), "> ");
+        let padded = screen(b"hint\r\n>                  \x1b[2;3H");
+        assert_eq!(padded.rows(Region::Bottom(1)), ["> "]);
+    }
+
+    #[test]
+    fn regions_stay_inside_the_screen() {
+        let shown = screen(b"a\r\nb\r\nc");
+        assert_eq!(shown.rows(Region::Cursor { above: 9, below: 9 }).len(), 10);
+        assert_eq!(shown.rows(Region::Cursor { above: 1, below: 0 }), ["b", "c"]);
+        assert_eq!(shown.rows(Region::Bottom(2)), ["b", "c"]);
+        assert_eq!(shown.rows(Region::Bottom(99)), ["a", "b", "c"]);
+        assert!(screen(b"").rows(Region::Bottom(3)).is_empty());
+    }
+
+    #[test]
+    fn modes_and_title_are_followed() {
+        let mut shown = screen(b"\x1b[?2004h\x1b[?1049h\x1b[?25l\x1b[?1003h\x1b]0;work; more\x07");
+        assert_eq!(shown.modes(), ["bracketed_paste", "alternate_screen", "cursor_hidden", "mouse"]);
+        assert_eq!(shown.title(), "work; more");
+        shown.feed(b"\x1b[?2004l\x1b[?1049l\x1b[?25h\x1b[?1003l\x1b]2;\xffbad\x1b\\");
+        assert!(shown.modes().is_empty());
+        assert!(shown.bracketed_paste_seen());
+        assert_eq!(shown.title(), "\u{fffd}bad");
+    }
+
+    #[test]
+    fn a_synchronised_update_is_one_frame() {
+        let mut shown = screen(b"\x1b[?2026h");
+        assert!(!shown.is_complete());
+        shown.feed(b"half\x1b[?20");
+        assert!(!shown.is_complete());
+        shown.feed(b"26l");
+        assert!(shown.is_complete());
+    }
+
+    #[test]
+    fn queries_are_answered_from_the_screen_as_it_was_when_asked() {
+        let mut shown = Screen::new(TermSize { rows: 10, cols: 20 });
+        assert_eq!(shown.feed(b"ab\x1b[6n\r\n\x1b[6n"), b"\x1b[1;3R\x1b[2;1R");
+        assert_eq!(shown.feed(b"\x1b[?2026$p"), b"\x1b[?2026;2$y");
+        assert!(shown.feed(b"plain text").is_empty());
+    }
+
+    #[test]
+    fn a_repaint_shows_the_same_screen() {
+        let shown = screen(b"\x1b[?1049h\x1b[?2004h\x1b[3;4H\x1b[31mred\x1b[m\x1b]2;t\x07\x1b[?25l");
+        let mut again = Screen::new(shown.size());
+        again.feed(&shown.ansi());
+        assert_eq!(again.plain(), shown.plain());
+        assert_eq!(again.modes(), shown.modes());
+        assert_eq!((again.cursor(), again.title()), (shown.cursor(), shown.title()));
+    }
+
+    #[test]
+    fn the_last_words_are_cut_between_characters() {
+        let shown = screen("é".repeat(50).as_bytes());
+        assert_eq!(shown.last_words(5).chars().count(), 5);
+        assert_eq!(screen(b"\r\nbye\r\n\r\n").last_words(100), "\nbye");
+    }
+
+    proptest! {
+        #[test]
+        fn any_output_in_any_pieces_leaves_a_screen(
+            bytes in proptest::collection::vec(
+                prop_oneof![
+                    4 => any::<u8>(),
+                    4 => proptest::sample::select(b"\x1b[]?;0123456789hlHJKmrLMPSTbXu\x07".to_vec()),
+                ],
+                0..600,
+            ),
+            cut in 1usize..40,
+        ) {
+            let mut shown = Screen::new(TermSize { rows: 10, cols: 20 });
+            for piece in bytes.chunks(cut) {
+                shown.feed(piece);
+            }
+            shown.resize(TermSize { rows: 12, cols: 33 });
+            shown.feed(b"\x1b[H");
+            prop_assert_eq!(shown.size(), TermSize { rows: 12, cols: 33 });
+            prop_assert_eq!(shown.plain().split('\n').count(), 12);
+        }
+    }
+}

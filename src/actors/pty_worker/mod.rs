@@ -111,3 +111,6 @@ macro_rules! handlers {
     };
 }
 handlers!(Inject, CancelInjections, Input, Resize, TakeSnapshot, Terminate);
+mod frame;
+mod sanitise;
+mod writer;

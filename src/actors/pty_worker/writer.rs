@@ -1,0 +1,190 @@
+//! The one way into a terminal: a FIFO of whole items, so that nothing splices into anything else.
+//!
+//! Messages, answers to terminal queries and keystrokes of a person all go through here; an item that has
+//! begun is finished before the next one begins, however often the kernel takes only a part of it.
+
+use std::collections::VecDeque;
+
+use crate::ids::DeliveryId;
+
+/// The most keystrokes that may wait (spec/api: input beyond it is refused, not queued).
+pub(super) const INPUT_MAX: usize = 256 << 10;
+/// The most answers that may wait: a program that asks and never reads gets no more.
+const ANSWERS_MAX: usize = 4 << 10;
+/// The most bytes offered to the kernel at once (spec/pty 7.3).
+const OFFER_MAX: usize = 1024;
+
+/// What an item is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A part of a message.
+    Message(DeliveryId),
+    /// The key that submits a message.
+    Submit(DeliveryId),
+    /// An answer to a query of the program.
+    Answer,
+    /// A person's keystrokes, with the number that [`Writer::push_input`] gave.
+    Input(u64),
+}
+
+/// An item that the kernel has taken whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Taken {
+    /// What.
+    pub kind: Kind,
+    /// Its size.
+    pub len: usize,
+    /// Bytes taken in all, this item included.
+    pub end: u64,
+}
+
+/// The FIFO.
+#[derive(Debug, Default)]
+pub(super) struct Writer {
+    queue: VecDeque<(Kind, Vec<u8>)>,
+    /// Bytes of the first item that the kernel has.
+    begun: usize,
+    /// Bytes that the kernel has taken in all.
+    taken: u64,
+    input_waiting: usize,
+    answers_waiting: usize,
+    inputs: u64,
+}
+
+impl Writer {
+    /// Queues a part of a message.
+    pub(super) fn push_message(&mut self, id: DeliveryId, bytes: Vec<u8>) {
+        self.push(Kind::Message(id), bytes);
+    }
+
+    /// Queues the key that submits it.
+    pub(super) fn push_submit(&mut self, id: DeliveryId, key: &[u8]) {
+        self.push(Kind::Submit(id), key.to_vec());
+    }
+
+    /// Queues an answer; says whether there was room.
+    pub(super) fn push_answer(&mut self, bytes: Vec<u8>) -> bool {
+        if self.answers_waiting + bytes.len() > ANSWERS_MAX {
+            return false;
+        }
+        self.answers_waiting += bytes.len();
+        self.push(Kind::Answer, bytes);
+        true
+    }
+
+    /// Queues keystrokes and gives them a number, or says how many bytes wait already.
+    pub(super) fn push_input(&mut self, bytes: Vec<u8>) -> Result<u64, usize> {
+        if self.input_waiting + bytes.len() > INPUT_MAX {
+            return Err(self.input_waiting);
+        }
+        self.input_waiting += bytes.len();
+        self.inputs += 1;
+        self.push(Kind::Input(self.inputs), bytes);
+        Ok(self.inputs)
+    }
+
+    fn push(&mut self, kind: Kind, bytes: Vec<u8>) {
+        // An empty item could never be reported as taken.
+        if !bytes.is_empty() {
+            self.queue.push_back((kind, bytes));
+        }
+    }
+
+    /// The next bytes for the kernel.
+    pub(super) fn offer(&self) -> Option<&[u8]> {
+        let (_, bytes) = self.queue.front()?;
+        let rest = bytes.get(self.begun..)?;
+        Some(&rest[..rest.len().min(OFFER_MAX)])
+    }
+
+    /// The kernel took so many of the offered bytes. Says so when the item is complete.
+    pub(super) fn took(&mut self, bytes: usize) -> Option<Taken> {
+        self.begun += bytes;
+        self.taken += bytes as u64;
+        let len = self.queue.front()?.1.len();
+        if self.begun < len {
+            return None;
+        }
+        self.begun = 0;
+        let (kind, _) = self.queue.pop_front()?;
+        match kind {
+            Kind::Answer => self.answers_waiting -= len,
+            Kind::Input(_) => self.input_waiting -= len,
+            Kind::Message(_) | Kind::Submit(_) => {}
+        }
+        Some(Taken { kind, len, end: self.taken })
+    }
+
+    /// Bytes that the kernel has taken in all.
+    pub(super) fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    /// True when nothing waits.
+    pub(super) fn is_idle(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// True when a part of this message waits, begun or not.
+    pub(super) fn holds(&self, id: &DeliveryId) -> bool {
+        self.queue.iter().any(|(kind, _)| matches!(kind, Kind::Message(m) | Kind::Submit(m) if m == id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drain(writer: &mut Writer, at_most: usize) -> (Vec<u8>, Vec<Taken>) {
+        let (mut out, mut taken) = (Vec::new(), Vec::new());
+        while let Some(offer) = writer.offer() {
+            let n = offer.len().min(at_most);
+            out.extend_from_slice(&offer[..n]);
+            taken.extend(writer.took(n));
+        }
+        (out, taken)
+    }
+
+    #[test]
+    fn items_go_out_whole_and_in_order_however_little_the_kernel_takes() {
+        for at_most in [1, 3, 1024] {
+            let mut writer = Writer::default();
+            writer.push_message("d1".into(), vec![b'a'; 5000]);
+            assert!(writer.push_answer(b"bb".to_vec()));
+            let input = writer.push_input(b"ccc".to_vec()).unwrap();
+            writer.push_submit("d1".into(), b"\r");
+            assert!(writer.holds(&"d1".into()));
+            let (out, taken) = drain(&mut writer, at_most);
+            assert_eq!(out, [vec![b'a'; 5000], b"bbccc\r".to_vec()].concat());
+            let ends: Vec<_> = taken.iter().map(|t| (t.kind.clone(), t.len, t.end)).collect();
+            assert_eq!(
+                ends,
+                [
+                    (Kind::Message("d1".into()), 5000, 5000),
+                    (Kind::Answer, 2, 5002),
+                    (Kind::Input(input), 3, 5005),
+                    (Kind::Submit("d1".into()), 1, 5006),
+                ]
+            );
+            assert!(writer.is_idle() && !writer.holds(&"d1".into()));
+        }
+    }
+
+    #[test]
+    fn what_waits_is_bounded_and_the_bound_opens_again() {
+        let mut writer = Writer::default();
+        assert!(writer.push_input(vec![0; INPUT_MAX]).is_ok());
+        assert_eq!(writer.push_input(vec![0]), Err(INPUT_MAX));
+        assert!(writer.push_answer(vec![0; ANSWERS_MAX]));
+        assert!(!writer.push_answer(vec![0]));
+        drain(&mut writer, 1024);
+        assert!(writer.push_input(vec![0]).is_ok() && writer.push_answer(vec![0]));
+    }
+
+    #[test]
+    fn an_empty_item_is_not_queued() {
+        let mut writer = Writer::default();
+        writer.push_message("d1".into(), Vec::new());
+        assert!(writer.is_idle());
+    }
+}

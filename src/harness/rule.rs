@@ -1,0 +1,101 @@
+//! One rule: texts that must, may or must not stand in a region of the screen.
+
+use serde::{Deserialize, Deserializer, de::Error as _};
+
+/// Where a rule looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// `screen`: all of it.
+    Screen,
+    /// `bottom:N`: the last N rows that show anything.
+    Bottom(u16),
+    /// `cursor:A,B`: the cursor's row, A rows above and B below.
+    Cursor {
+        /// Rows above.
+        above: u16,
+        /// Rows below.
+        below: u16,
+    },
+    /// `title`: the window title.
+    Title,
+}
+
+/// One rule. It matches when all of `all`, one of `any` (if there are any) and none of `not` are there.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// Its name in explanations.
+    pub id: String,
+    /// Where it looks.
+    #[serde(deserialize_with = "place")]
+    pub region: Place,
+    /// All of these.
+    #[serde(default)]
+    pub all: Vec<String>,
+    /// One of these.
+    #[serde(default)]
+    pub any: Vec<String>,
+    /// None of these.
+    #[serde(default)]
+    pub not: Vec<String>,
+}
+
+impl Rule {
+    /// True when the rule matches a screen, whose regions `look` gives.
+    pub fn matches(&self, look: impl FnOnce(Place) -> String) -> bool {
+        let seen = look(self.region);
+        self.all.iter().all(|text| seen.contains(text))
+            && (self.any.is_empty() || self.any.iter().any(|text| seen.contains(text)))
+            && !self.not.iter().any(|text| seen.contains(text))
+    }
+}
+
+fn place<'de, D: Deserializer<'de>>(text: D) -> Result<Place, D::Error> {
+    let text = String::deserialize(text)?;
+    parse(&text).ok_or_else(|| {
+        D::Error::custom(format!("no region `{text}`; use screen, title, bottom:N or cursor:ABOVE,BELOW"))
+    })
+}
+
+fn parse(text: &str) -> Option<Place> {
+    match text.split_once(':') {
+        None if text == "screen" => Some(Place::Screen),
+        None if text == "title" => Some(Place::Title),
+        Some(("bottom", rows)) => rows.parse().ok().map(Place::Bottom),
+        Some(("cursor", rows)) => {
+            let (above, below) = rows.split_once(',')?;
+            Some(Place::Cursor { above: above.parse().ok()?, below: below.parse().ok()? })
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_wants_all_one_and_none() {
+        let rule = Rule {
+            id: "r".into(),
+            region: Place::Screen,
+            all: vec!["a".into(), "b".into()],
+            any: vec!["c".into(), "d".into()],
+            not: vec!["x".into()],
+        };
+        for (seen, matches) in [("abc", true), ("abd", true), ("ab", false), ("acd", false), ("abcx", false)]
+        {
+            assert_eq!(rule.matches(|_| seen.to_owned()), matches, "{seen}");
+        }
+    }
+
+    #[test]
+    fn regions_are_read() {
+        assert_eq!(parse("bottom:12"), Some(Place::Bottom(12)));
+        assert_eq!(parse("cursor:3,1"), Some(Place::Cursor { above: 3, below: 1 }));
+        assert_eq!(parse("title"), Some(Place::Title));
+        for bad in ["", "bottom", "bottom:x", "cursor:3", "cursor:3,-1", "left"] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+    }
+}
