@@ -140,6 +140,11 @@ opaque_id!(
     SessionRef
 );
 
+opaque_id!(
+    /// One life of an agent's process, drawn when it is started.
+    SpawnId
+);
+
 counter_id!(
     /// Position in an agent's mailbox: dense, first is 1; 0 marks a frame outside the mailbox.
     Seq

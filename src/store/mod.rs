@@ -1,7 +1,16 @@
-//! What outlives the process: private files, the machine's identity, the node token.
-//!
-//! Everything here blocks and knows no actor; rooms call it on a helper thread.
+//! What outlives the process: the journal.
 
-pub mod identity;
-pub mod private_file;
-pub mod token_cache;
+mod journal;
+mod record;
+mod seen;
+mod segment;
+mod spans;
+mod state;
+
+pub use journal::{Journal, JournalError, Ticket};
+pub use record::{DeadLetter, LiveAgent, Outcome, Record};
+pub use seen::{SEEN_MAX, Seen};
+pub use spans::Spans;
+pub use state::{
+    ABSENT_CURSORS_MAX, Attempt, CursorState, DEAD_LETTERS_MAX, INVOCATION_KEPT_MS, INVOCATIONS_MAX,
+};

@@ -1,0 +1,154 @@
+//! What the journal keeps, one record at a time.
+
+use serde::{Deserialize, Serialize};
+
+use super::CursorState;
+use crate::{
+    ids::{AgentId, AgentName, DeliveryId, InvocationId, MsgId, Seq, SpawnId},
+    messages::{
+        delivery::{Note, Rung},
+        invoke::InvocationResult,
+    },
+};
+
+/// One thing that happened and must outlive the process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Record {
+    /// The cursor of an agent starts here: everything up to `at` is the past.
+    Seeded {
+        /// Whose.
+        agent: AgentId,
+        /// Where.
+        at: Seq,
+    },
+    /// A delivery is about to be handed to a terminal: from here on it may have been typed.
+    Handed {
+        /// Whose.
+        agent: AgentId,
+        /// Which.
+        delivery: DeliveryId,
+        /// Its place.
+        seq: Seq,
+        /// Which try.
+        attempt: u32,
+    },
+    /// A delivery has come this far and is still under way.
+    Reached {
+        /// Whose.
+        agent: AgentId,
+        /// Which.
+        delivery: DeliveryId,
+        /// How far.
+        rung: Rung,
+    },
+    /// A delivery is at its end and will never be injected (again).
+    Settled {
+        /// Whose.
+        agent: AgentId,
+        /// Which.
+        delivery: DeliveryId,
+        /// What it carried.
+        msg: MsgId,
+        /// Its place; 0 for a frame outside the mailbox.
+        seq: Seq,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// A delivery could not be put in: settled, and kept for a person.
+    DeadLettered(Box<DeadLetter>),
+    /// A dead letter by itself, long settled. Written by compaction alone.
+    KeptLetter(Box<DeadLetter>),
+    /// A person has dealt with a dead letter.
+    DeadLetterCleared {
+        /// Whose.
+        agent: AgentId,
+        /// Which.
+        delivery: DeliveryId,
+    },
+    /// Numbers that never came and were given up.
+    GapSkipped {
+        /// Whose.
+        agent: AgentId,
+        /// The first one.
+        from: Seq,
+        /// The last one.
+        to: Seq,
+    },
+    /// An agent's process runs.
+    AgentLive(LiveAgent),
+    /// An agent was released, or its end was dealt with.
+    AgentGone {
+        /// Which.
+        agent: AgentId,
+    },
+    /// An invocation has its result, which is repeated when the engine repeats the invocation.
+    InvocationEnded {
+        /// Which.
+        invocation: InvocationId,
+        /// How.
+        result: InvocationResult,
+        /// When, in milliseconds since the Unix epoch.
+        at_ms: u64,
+    },
+    /// A whole cursor. Written by compaction alone.
+    Cursor {
+        /// Whose.
+        agent: AgentId,
+        /// All of it.
+        state: Box<CursorState>,
+    },
+}
+
+/// How a delivery ended, other than as a dead letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It is in the terminal, shown by this rung.
+    Proven(Rung),
+    /// It is never shown.
+    AckOnly,
+    /// Its message was injected by another delivery.
+    Duplicate,
+    /// It cannot be read, or is of a kind that nobody knows.
+    Unusable,
+}
+
+/// A delivery that could not be put in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    /// Whose.
+    pub agent: AgentId,
+    /// Its name at that time.
+    pub name: AgentName,
+    /// Which delivery.
+    pub delivery: DeliveryId,
+    /// Its place; 0 for a frame outside the mailbox.
+    pub seq: Seq,
+    /// What it said.
+    pub note: Note,
+    /// Why, in words for a person.
+    pub reason: String,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// True when the text stands in the agent's composer all the same.
+    pub landed: bool,
+    /// When, in milliseconds since the Unix epoch.
+    pub at_ms: u64,
+}
+
+/// An agent whose process runs, or ran when the broker ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveAgent {
+    /// Its id.
+    pub agent: AgentId,
+    /// Its name.
+    pub name: AgentName,
+    /// This life of it.
+    pub spawn: SpawnId,
+    /// Its process.
+    pub pid: u32,
+    /// When the kernel started that process, in clock ticks since boot: tells it from a later process
+    /// that was given the same number (field 22 of `/proc/<pid>/stat`).
+    pub started: u64,
+}
