@@ -164,4 +164,4 @@ pub struct Absent {
 #[derive(Debug)]
 pub struct Leave(pub Reply<()>);
 
-told!(SessionUp, SessionDown, RegisterAgent, DeregisterAgent, SetInventory, Route, Unroute, Leave,);
+told!(SessionUp, SessionDown, RegisterAgent, DeregisterAgent, SetInventory, Route, Unroute, Absent, Leave,);

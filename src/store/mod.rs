@@ -1,11 +1,14 @@
-//! What outlives the process: the journal.
+//! What outlives the process: the journal, the tokens and the machine's identity.
 
+pub mod identity;
 mod journal;
+pub mod private_file;
 mod record;
 mod seen;
 mod segment;
 mod spans;
 mod state;
+pub mod token_cache;
 
 pub use journal::{Journal, JournalError, Ticket};
 pub use record::{DeadLetter, LiveAgent, Outcome, Record};
