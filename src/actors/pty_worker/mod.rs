@@ -112,5 +112,6 @@ macro_rules! handlers {
 }
 handlers!(Inject, CancelInjections, Input, Resize, TakeSnapshot, Terminate);
 mod frame;
+mod plain;
 mod sanitise;
 mod writer;

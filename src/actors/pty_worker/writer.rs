@@ -46,6 +46,8 @@ pub(super) struct Writer {
     begun: usize,
     /// Bytes that the kernel has taken in all.
     taken: u64,
+    /// Bytes queued in all, taken or not.
+    queued: u64,
     input_waiting: usize,
     answers_waiting: usize,
     inputs: u64,
@@ -86,6 +88,7 @@ impl Writer {
     fn push(&mut self, kind: Kind, bytes: Vec<u8>) {
         // An empty item could never be reported as taken.
         if !bytes.is_empty() {
+            self.queued += bytes.len() as u64;
             self.queue.push_back((kind, bytes));
         }
     }
@@ -118,6 +121,11 @@ impl Writer {
     /// Bytes that the kernel has taken in all.
     pub(super) fn taken(&self) -> u64 {
         self.taken
+    }
+
+    /// Bytes queued in all: where the next item will begin.
+    pub(super) fn queued(&self) -> u64 {
+        self.queued
     }
 
     /// True when nothing waits.
@@ -166,6 +174,7 @@ mod tests {
                     (Kind::Submit("d1".into()), 1, 5006),
                 ]
             );
+            assert_eq!(writer.queued(), 5006);
             assert!(writer.is_idle() && !writer.holds(&"d1".into()));
         }
     }
