@@ -1,0 +1,178 @@
+//! The client of the local API: JSON over loopback, refusals as typed errors.
+
+use std::time::{Duration, Instant};
+
+use actix_web::http::{StatusCode, header};
+use awc::{Client, ClientResponse, error::SendRequestError};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::{Exit, Failure, find::Found};
+
+/// Longer than any answer of a healthy broker takes: a spawn may wait 30 s for a foreign engine.
+const ANSWER: Duration = Duration::from_secs(45);
+/// How long a broker may take to become ready before a client gives up on it.
+const STARTING: Duration = Duration::from_secs(15);
+/// Between two questions to a broker that is still starting.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+/// Answers larger than this are not ours.
+const BODY_MAX: usize = 16 << 20;
+
+/// Talks to one broker.
+pub(super) struct Api {
+    client: Client,
+    broker: Found,
+}
+
+/// A good answer, undecoded, so that `--json` passes on exactly what the broker said.
+pub(super) struct Answer(Bytes);
+
+/// The envelope of every refusal (docs/api.md).
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Refusal {
+    code: String,
+    message: String,
+}
+
+/// Runs a client command to its end.
+pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
+    actix_rt::System::new().block_on(future)
+}
+
+impl Api {
+    /// A client of this broker. To be made inside [`block_on`].
+    pub(super) fn new(broker: Found) -> Self {
+        Self { client: Client::builder().timeout(ANSWER).disable_redirects().finish(), broker }
+    }
+
+    /// Asks for something.
+    pub(super) async fn get(&self, path: &str) -> Result<Answer, Failure> {
+        self.ask(|| self.request(awc::http::Method::GET, path).send()).await
+    }
+
+    /// Asks for something to be done.
+    pub(super) async fn post(&self, path: &str, body: &impl Serialize) -> Result<Answer, Failure> {
+        self.ask(|| self.request(awc::http::Method::POST, path).send_json(body)).await
+    }
+
+    /// Asks for something to be ended.
+    pub(super) async fn delete(&self, path: &str) -> Result<Answer, Failure> {
+        self.ask(|| self.request(awc::http::Method::DELETE, path).send()).await
+    }
+
+    fn request(&self, method: awc::http::Method, path: &str) -> awc::ClientRequest {
+        let url = format!("{}{path}", self.broker.url);
+        self.client.request(method, url).bearer_auth(self.broker.api_key.expose())
+    }
+
+    /// Sends, and again while the broker says that it is still starting.
+    async fn ask(&self, send: impl Fn() -> awc::SendClientRequest) -> Result<Answer, Failure> {
+        let began = Instant::now();
+        loop {
+            let mut response = send().await.map_err(|error| self.unreachable(&error))?;
+            let status = response.status();
+            let starting = status == StatusCode::SERVICE_UNAVAILABLE && !is_json(&response);
+            if starting && began.elapsed() < STARTING {
+                actix_rt::time::sleep(ASK_AGAIN).await;
+                continue;
+            }
+            let body = response.body().limit(BODY_MAX).await.map_err(|error| {
+                Failure::new(Exit::Failed, format!("the answer of the broker broke off: {error}"))
+            })?;
+            if status.is_success() {
+                return Ok(Answer(body));
+            }
+            return Err(refused(status, starting, &body));
+        }
+    }
+
+    fn unreachable(&self, error: &SendRequestError) -> Failure {
+        let pid = self.broker.pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+        let url = &self.broker.url;
+        match error {
+            SendRequestError::Timeout => {
+                let said = format!(
+                    "the broker at {url}{pid} did not answer within {} s; see `relay-broker actors` for what \
+                     it waits for",
+                    ANSWER.as_secs()
+                );
+                Failure::new(Exit::Failed, said)
+            }
+            error => {
+                let said =
+                    format!("no broker answers at {url}{pid}: {error}; start one with `relay-broker up`");
+                Failure::new(Exit::NotFound, said)
+            }
+        }
+    }
+}
+
+impl Answer {
+    /// The answer as JSON text.
+    pub(super) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0).into_owned()
+    }
+
+    /// The answer decoded.
+    pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        serde_json::from_slice(&self.0).map_err(|error| {
+            let said = format!(
+                "the broker's answer is not understood ({error}); is it of another version? this is {}",
+                env!("CARGO_PKG_VERSION")
+            );
+            Failure::new(Exit::Failed, said)
+        })
+    }
+}
+
+fn is_json<S>(response: &ClientResponse<S>) -> bool {
+    let kind = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    kind.is_some_and(|kind| kind.starts_with("application/json"))
+}
+
+fn refused(status: StatusCode, starting: bool, body: &[u8]) -> Failure {
+    if starting {
+        let said = "the broker is still starting; its log says what it waits for, then try again";
+        return Failure::new(Exit::Failed, said);
+    }
+    let refusal: Refusal = serde_json::from_slice(body).unwrap_or_default();
+    let said = match (refusal.message.is_empty(), status) {
+        (_, StatusCode::UNAUTHORIZED) => "the broker refuses the API key; use the one in its \
+                                          connection.json, or unset RELAY_BROKER_URL to find it there"
+            .to_owned(),
+        (false, _) => refusal.message,
+        (true, _) => format!("the broker answered {status}"),
+    };
+    let exit = match status {
+        StatusCode::NOT_FOUND => Exit::NotFound,
+        // Not refused, but not done either.
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Exit::Failed,
+        status if status.is_client_error() => Exit::Refused,
+        _ => Exit::Failed,
+    };
+    tracing::debug!(%status, code = refusal.code, "refused");
+    Failure::new(exit, said)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_what_the_broker_said_under_the_right_code() {
+        let body = br#"{"success":false,"code":"agent_exists","message":"taken","error":"taken"}"#;
+        let cases = [
+            (StatusCode::CONFLICT, &body[..], Exit::Refused, "taken"),
+            (StatusCode::NOT_FOUND, &body[..], Exit::NotFound, "taken"),
+            (StatusCode::BAD_GATEWAY, &body[..], Exit::Failed, "taken"),
+            (StatusCode::UNAUTHORIZED, &body[..], Exit::Refused, "refuses the API key"),
+            (StatusCode::INTERNAL_SERVER_ERROR, b"<html>", Exit::Failed, "answered 500"),
+        ];
+        for (status, body, exit, words) in cases {
+            let failure = refused(status, false, body);
+            assert_eq!(failure.exit(), exit, "{status}");
+            assert!(failure.to_string().contains(words), "{failure}");
+        }
+    }
+}

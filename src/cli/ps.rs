@@ -1,0 +1,74 @@
+//! `ps`: the agents.
+
+use serde::Deserialize;
+
+use super::{
+    Exit, Failure,
+    client::{Api, block_on},
+    find::Where,
+    ui,
+};
+use crate::config::Env;
+
+/// `relay-broker ps`
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Print the broker's answer as JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    place: Where,
+}
+
+#[derive(Debug, Deserialize)]
+struct Listing {
+    agents: Vec<Agent>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Agent {
+    name: String,
+    #[serde(default)]
+    cli: Option<String>,
+    #[serde(default)]
+    pid: Option<u32>,
+    #[serde(default)]
+    channels: Vec<String>,
+    #[serde(default)]
+    current_state: Option<String>,
+    /// Our own, finer than `current_state`.
+    #[serde(default)]
+    state: Option<String>,
+    #[serde(default)]
+    last_activity_ms: Option<u64>,
+}
+
+/// Lists them.
+pub(super) fn run(args: &Args, env: &Env) -> Result<Exit, Failure> {
+    let broker = args.place.find(env)?;
+    let answer = block_on(async { Api::new(broker).get("/api/spawned").await })?;
+    if args.json {
+        ui::line(&answer.text())?;
+        return Ok(Exit::Ok);
+    }
+    let listing: Listing = answer.read()?;
+    if listing.agents.is_empty() {
+        ui::line("no agents; start one with `relay-broker spawn NAME -- COMMAND`")?;
+        return Ok(Exit::Ok);
+    }
+    let rows: Vec<_> = listing.agents.into_iter().map(row).collect();
+    ui::line(&ui::table(&["NAME", "PID", "STATE", "QUIET FOR", "PROGRAM", "CHANNELS"], &rows))?;
+    Ok(Exit::Ok)
+}
+
+fn row(agent: Agent) -> Vec<String> {
+    let unknown = || "-".to_owned();
+    vec![
+        agent.name,
+        agent.pid.map_or_else(unknown, |pid| pid.to_string()),
+        agent.state.or(agent.current_state).unwrap_or_else(unknown),
+        agent.last_activity_ms.map_or_else(unknown, ui::span),
+        agent.cli.map_or_else(unknown, |cli| ui::plain(&cli)),
+        agent.channels.iter().map(|name| format!("#{name}")).collect::<Vec<_>>().join(" "),
+    ]
+}
