@@ -4,13 +4,47 @@
 //! was lured here gets no further), readiness (503 until the house is built), API key. See `guard`.
 //! Every refusal has the one envelope of [`error`].
 
+mod agents;
+mod api;
+mod auth;
+mod body;
+mod debug;
+mod error;
+mod events;
+mod explain;
+mod guard;
+mod hosts;
+mod lease;
+mod spawn_body;
+mod status;
+mod words;
+
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, SocketAddr, TcpListener},
     path::PathBuf,
-    sync::{Arc, OnceLock},
-    time::Duration,
+    sync::{Arc, Mutex, OnceLock},
+    time::{Duration, Instant},
 };
 
+use actix_web::{
+    App, HttpRequest, HttpResponse, ResponseError, Route,
+    dev::ServerHandle,
+    http::{
+        StatusCode,
+        header::{self, HeaderValue},
+    },
+    middleware::from_fn,
+    web::{self, Data, PathConfig, QueryConfig, ServiceConfig, delete, get, post},
+};
+use tracing::error;
+
+use self::{
+    api::{Api, Streams},
+    auth::KeyCheck,
+    error::ApiError,
+    hosts::Hosts,
+    lease::Lease,
+};
 use crate::{
     ids::{AgentId, ApiKey, WorkspaceId, WorkspaceKey},
     messages::{
@@ -23,6 +57,15 @@ use crate::{
     },
     supervision::{Directory, Post},
 };
+
+/// For the head of a request.
+const HEAD_TIME: Duration = Duration::from_secs(5);
+/// For a connection without a request.
+const IDLE_TIME: Duration = Duration::from_secs(30);
+/// Seconds that requests under way have to finish at the end.
+pub const STOP_TIME: u64 = 2;
+/// Connections at once.
+const CONNECTIONS_MAX: usize = 1024;
 
 /// What the server was told at its start.
 #[derive(Clone, Debug)]
@@ -119,6 +162,8 @@ pub enum HttpError {
 #[derive(Debug)]
 pub struct HttpServer {
     addr: SocketAddr,
+    handle: ServerHandle,
+    streams: Streams,
 }
 
 impl HttpServer {
@@ -128,10 +173,15 @@ impl HttpServer {
     }
 
     /// Ends every open event stream. To be called before [`HttpServer::stop`]: open streams hold it up.
-    pub fn close_streams(&self) {}
+    pub fn close_streams(&self) {
+        self.streams.close();
+    }
 
-    /// Stops accepting, finishes what is under way, and returns when all is closed.
-    pub async fn stop(&self) {}
+    /// Stops accepting, finishes what is under way for at most [`STOP_TIME`] seconds, and returns when all is
+    /// closed.
+    pub async fn stop(&self) {
+        self.handle.stop(true).await;
+    }
 }
 
 /// Listens, and serves until [`HttpServer::stop`]. To be called inside an actix system.
@@ -140,10 +190,109 @@ impl HttpServer {
 /// [`HttpError::Bind`] when the address cannot be had.
 pub fn serve(
     config: HttpConfig,
-    _doors: HttpDoors,
-    _directory: Directory,
-    _readiness: ReadinessBoard,
+    doors: HttpDoors,
+    directory: Directory,
+    readiness: ReadinessBoard,
 ) -> Result<HttpServer, HttpError> {
-    let addr = SocketAddr::new(config.bind, config.port);
-    Ok(HttpServer { addr })
+    let asked = SocketAddr::new(config.bind, config.port);
+    let fail = |source| HttpError::Bind { addr: asked, source };
+    // Bound here and not by the framework, so that the routes know the port that was given.
+    let listener = TcpListener::bind(asked).map_err(fail)?;
+    let addr = listener.local_addr().map_err(fail)?;
+    let streams = Streams::default();
+    let faults = config.faults;
+    let lease = config.lease.map(Lease::new);
+    if let Some(lease) = &lease {
+        actix_web::rt::spawn(lease.watch(doors.shutdown.clone()));
+    }
+    let api = Data::new(Api {
+        hosts: Hosts::new(addr),
+        key: KeyCheck::new(&config.key),
+        started: Instant::now(),
+        lease,
+        streams: streams.clone(),
+        failures: Mutex::default(),
+        config,
+        doors,
+        directory,
+        readiness,
+    });
+    let app = move || {
+        App::new()
+            .app_data(api.clone())
+            .app_data(
+                QueryConfig::default().error_handler(|bad, _| ApiError::invalid(bad.to_string()).into()),
+            )
+            .app_data(PathConfig::default().error_handler(|bad, _| ApiError::invalid(bad.to_string()).into()))
+            .wrap(from_fn(guard::guard))
+            .configure(|app| routes(app, faults))
+            .default_service(web::to(no_route))
+    };
+    let server = actix_web::HttpServer::new(app)
+        .workers(1)
+        .max_connections(CONNECTIONS_MAX)
+        .client_request_timeout(HEAD_TIME)
+        .client_disconnect_timeout(Duration::from_secs(1))
+        .keep_alive(IDLE_TIME)
+        .shutdown_timeout(STOP_TIME)
+        .disable_signals()
+        .listen(listener)
+        .map_err(fail)?
+        .run();
+    let handle = server.handle();
+    actix_web::rt::spawn(async move {
+        if let Err(error) = server.await {
+            error!(%error, "the local API has ended");
+        }
+    });
+    Ok(HttpServer { addr, handle, streams })
 }
+
+/// Every route. A path with another method is a 405, not a 404.
+fn routes(app: &mut ServiceConfig, faults: bool) {
+    let mut at = |path: &str, methods: &'static str, routes: Vec<Route>| {
+        let wrong_method = move || async move { wrong_method(methods) };
+        let resource = web::resource(path).default_service(web::to(wrong_method));
+        app.service(routes.into_iter().fold(resource, actix_web::Resource::route));
+    };
+    at("/health", "GET", vec![get().to(status::health)]);
+    at("/readyz", "GET", vec![get().to(status::readyz)]);
+    at("/api/spawn", "POST", vec![post().to(agents::spawn)]);
+    at("/api/spawned", "GET", vec![get().to(agents::list)]);
+    at("/api/spawned/{name}", "DELETE", vec![delete().to(agents::release)]);
+    at("/api/spawned/{name}/snapshot", "GET", vec![get().to(agents::snapshot)]);
+    at("/api/send", "POST", vec![post().to(agents::send)]);
+    at("/api/input/{name}", "POST", vec![post().to(agents::input)]);
+    at("/api/resize/{name}", "POST", vec![post().to(agents::resize)]);
+    at("/api/session", "GET", vec![get().to(status::session)]);
+    at("/api/session/renew", "POST", vec![post().to(status::renew)]);
+    at("/api/status", "GET", vec![get().to(status::status)]);
+    at("/api/config", "GET", vec![get().to(status::config)]);
+    at("/api/metrics", "GET", vec![get().to(status::metrics)]);
+    at("/api/events/replay", "GET", vec![get().to(events::replay)]);
+    at("/ws", "GET", vec![get().to(events::stream)]);
+    at("/api/shutdown", "POST", vec![post().to(status::shutdown)]);
+    at("/api/resume", "POST", vec![post().to(status::resume)]);
+    at("/debug/actors", "GET", vec![get().to(debug::actors)]);
+    at("/debug/agents/{name}", "GET", vec![get().to(debug::agent)]);
+    if faults {
+        // The id of a per-agent actor has a slash, which some clients encode and some do not.
+        at("/debug/fault/{actor:.+}/{point}", "POST", vec![post().to(debug::fault)]);
+    }
+}
+
+async fn no_route(req: HttpRequest) -> HttpResponse {
+    ApiError::not_found(req.path()).error_response()
+}
+
+/// Names the methods that a path has, as RFC 9110 15.5.6 wants.
+fn wrong_method(methods: &'static str) -> HttpResponse {
+    let message = format!("this path takes {methods} only");
+    let mut response =
+        ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message).error_response();
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
+    response
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,200 @@
+//! The event stream: `/ws`, and what it has kept, `/api/events/replay`.
+
+use std::{future::Future, time::Duration};
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::StatusCode,
+    rt,
+    web::{Data, Payload, Query},
+};
+use actix_ws::{CloseCode, CloseReason, Closed, Message, MessageStream, Session};
+use futures_util::StreamExt;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior, interval_at, timeout},
+};
+use tracing::debug;
+
+use super::{
+    api::{Api, OpenStream, ROOM_TIME, within},
+    error::ApiError,
+};
+use crate::{
+    ids::EventSeq,
+    messages::observe::{Feed, Replay, Subscribe},
+};
+
+/// Between pings (spec/api 2.6).
+const PING: Duration = Duration::from_secs(30);
+/// A client that takes no frame for this long is gone. It may read slowly; it may not stand still.
+const STALLED: Duration = Duration::from_secs(120);
+/// For the last words to a client.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+#[derive(Deserialize)]
+pub(super) struct Since {
+    #[serde(default, rename = "sinceSeq")]
+    since_camel: Option<u64>,
+    #[serde(default, rename = "since_seq")]
+    since_snake: Option<u64>,
+    #[serde(default, rename = "bootId")]
+    boot_camel: Option<String>,
+    #[serde(default, rename = "boot_id")]
+    boot_snake: Option<String>,
+}
+
+impl Since {
+    fn read(self) -> (Option<EventSeq>, Option<String>) {
+        let since = self.since_camel.or(self.since_snake).map(EventSeq);
+        (since, self.boot_camel.or(self.boot_snake))
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ReplayReply<'a> {
+    events: Vec<&'a RawValue>,
+    gap: bool,
+    oldest_available: EventSeq,
+    current_seq: EventSeq,
+    #[serde(rename = "boot_id")]
+    boot_id: &'a str,
+}
+
+/// `GET /api/events/replay?sinceSeq=`
+pub(super) async fn replay(api: Data<Api>, since: Query<Since>) -> Result<HttpResponse, ApiError> {
+    let (since, boot) = since.into_inner().read();
+    let since = since.unwrap_or_default();
+    let replayed = within(ROOM_TIME, api.doors.replay.ask(|reply| Replay { since, boot, reply })).await?;
+    let events = replayed.events.iter().map(|text| serde_json::from_str(text)).collect::<Result<_, _>>();
+    let events = events.map_err(|error| {
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", format!("an event is not JSON: {error}"))
+    })?;
+    Ok(HttpResponse::Ok().json(ReplayReply {
+        events,
+        gap: replayed.gap,
+        oldest_available: replayed.oldest,
+        current_seq: replayed.current,
+        boot_id: &api.config.boot_id,
+    }))
+}
+
+/// `WS /ws?sinceSeq=`
+pub(super) async fn stream(
+    api: Data<Api>,
+    since: Query<Since>,
+    req: HttpRequest,
+    payload: Payload,
+) -> Result<HttpResponse, ApiError> {
+    let (response, session, incoming) = actix_ws::handle(&req, payload).map_err(|error| {
+        ApiError::new(
+            StatusCode::BAD_REQUEST,
+            "websocket_expected",
+            format!("open it as a WebSocket: {error}"),
+        )
+    })?;
+    let closing = api.streams.closing();
+    if *closing.borrow() {
+        let message = "the broker is shutting down";
+        return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "shutting_down", message));
+    }
+    let (since, boot) = since.into_inner().read();
+    let feed = within(ROOM_TIME, api.doors.subscribe.ask(|reply| Subscribe { since, boot, reply })).await?;
+    let client = Client { session, closing, _open: api.streams.open() };
+    rt::spawn(client.run(feed, incoming));
+    Ok(response)
+}
+
+/// A client of the stream.
+struct Client {
+    session: Session,
+    closing: watch::Receiver<bool>,
+    _open: OpenStream,
+}
+
+/// Why a stream ends.
+enum End {
+    /// The client went, or stood still.
+    Gone,
+    /// The client said goodbye.
+    Left,
+    /// We end it, and say so.
+    Ours(CloseCode, &'static str),
+}
+
+impl Client {
+    async fn run(mut self, mut feed: Feed, mut incoming: MessageStream) {
+        let end = self.relay(&mut feed, &mut incoming).await;
+        // Stop being counted, and stop being fed, before the last words.
+        drop(feed);
+        let reason = match end {
+            End::Gone => return,
+            End::Left => None,
+            End::Ours(code, why) => Some(CloseReason { code, description: Some(why.to_owned()) }),
+        };
+        // A client that takes no last word has none.
+        timeout(FAREWELL, self.session.close(reason)).await.ok();
+    }
+
+    async fn relay(&mut self, feed: &mut Feed, incoming: &mut MessageStream) -> End {
+        let mut pings = interval_at(Instant::now() + PING, PING);
+        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let Self { session, closing, .. } = self;
+        loop {
+            let step = tokio::select! {
+                biased;
+                _ = ended(closing) => return SHUTDOWN,
+                message = incoming.next() => match message {
+                    Some(Ok(Message::Ping(bytes))) => {
+                        let mut session = session.clone();
+                        hand_over(closing, async move { session.pong(&bytes).await }).await
+                    }
+                    Some(Ok(Message::Close(_))) => return End::Left,
+                    Some(Ok(_)) => continue,
+                    Some(Err(error)) => {
+                        debug!(%error, "event stream broke");
+                        return End::Gone;
+                    }
+                    None => return End::Gone,
+                },
+                _ = pings.tick() => hand_over(closing, session.ping(b"")).await,
+                frame = feed.frames.recv() => match frame {
+                    Some(text) => hand_over(closing, session.text(&*text)).await,
+                    None => return End::Ours(CloseCode::Restart, "the event hub has ended"),
+                },
+            };
+            if let Err(end) = step {
+                return end;
+            }
+        }
+    }
+}
+
+const SHUTDOWN: End = End::Ours(CloseCode::Away, "the broker is shutting down");
+
+/// Resolves when all streams are to end.
+async fn ended(closing: &mut watch::Receiver<bool>) {
+    // The sender lives as long as the server; were it gone, the streams should end too.
+    closing.wait_for(|closing| *closing).await.map(drop).ok();
+}
+
+/// Gives the client a frame. It may take its time, but not for ever, and not into a shutdown.
+async fn hand_over(
+    closing: &mut watch::Receiver<bool>,
+    frame: impl Future<Output = Result<(), Closed>>,
+) -> Result<(), End> {
+    tokio::select! {
+        taken = timeout(STALLED, frame) => match taken {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(Closed)) => Err(End::Gone),
+            Err(_) => {
+                debug!("event stream stalled, closed");
+                Err(End::Gone)
+            }
+        },
+        () = ended(closing) => Err(SHUTDOWN),
+    }
+}
