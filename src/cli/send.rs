@@ -13,8 +13,12 @@ use super::{
 };
 use crate::{
     config::{Env, env},
-    ids::AgentToken,
+    ids::{AgentToken, MsgId},
     messages::delivery::Mode,
+    wire::{
+        api::{PostDm, PostMessage, PostReply},
+        client::{ApiError, EngineClient, EngineEndpoint},
+    },
 };
 
 /// Longest text read from standard input; more than any engine takes.
@@ -78,7 +82,7 @@ pub(super) fn run(mut args: Args, env: &Env) -> Result<Exit, Failure> {
         (Some(token), Some(base_url)) => {
             let token = AgentToken::from(token);
             let msg_id = block_on(as_agent(&args, &text, &token, base_url))?;
-            serde_json::to_string(&Reply { event_id: msg_id })
+            serde_json::to_string(&Reply { event_id: msg_id.to_string() })
                 .map_err(|error| Failure::new(Exit::Failed, format!("the answer cannot be shown: {error}")))?
         }
         (Some(_), None) => {
@@ -126,7 +130,37 @@ fn read_stdin() -> Result<String, Failure> {
     Ok(text)
 }
 
-async fn as_agent(args: &Args, text: &str, token: &AgentToken, base_url: &str) -> Result<String, Failure> {
-    let (_, _, _, _) = (args, text, token, base_url);
-    Err(Failure::new(Exit::Failed, "speaking as an agent is not built yet"))
+async fn as_agent(args: &Args, text: &str, token: &AgentToken, base_url: &str) -> Result<MsgId, Failure> {
+    let endpoint = EngineEndpoint::parse(base_url, None)
+        .map_err(|error| Failure::new(Exit::Config, format!("{}: {error}", env::BASE_URL_FALLBACK)))?;
+    let engine = EngineClient::new(endpoint);
+    let text = text.to_owned();
+    let mode = Some(args.mode.into());
+    let sent = if let Some(thread) = &args.thread {
+        let reply = PostReply { text, blocks: None, data: None };
+        engine.post_reply(token, &MsgId::from(thread.as_str()), &reply).await.map(|message| message.id)
+    } else if let Some(channel) = args.to.strip_prefix('#') {
+        engine.post_message(token, channel, &PostMessage::text(text, mode)).await.map(|message| message.id)
+    } else {
+        let to = args.to.strip_prefix('@').filter(|name| *name != "self").unwrap_or(&args.to).to_owned();
+        engine.post_dm(token, &PostDm { to, text, mode, attachments: None }).await.map(|sent| sent.id)
+    };
+    sent.map_err(|error| not_sent(&args.to, &error))
+}
+
+fn not_sent(to: &str, error: &ApiError) -> Failure {
+    match error.status {
+        Some(404) => Failure::new(
+            Exit::NotFound,
+            format!("not sent: the engine knows no `{to}` ({}); see who is there and try again", error.code),
+        ),
+        Some(400..500) => {
+            let said = format!("not sent: the engine refuses it: {} ({})", error.message, error.code);
+            Failure::new(Exit::Refused, said)
+        }
+        _ => {
+            let said = format!("not sent: {} ({}); try again", error.message, error.code);
+            Failure::new(Exit::Failed, said)
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! From what was asked, the environment and the file to a [`Config`], or to everything that is wrong.
 
 use std::{
-    fmt,
+    fmt, io,
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
     time::Duration,
@@ -127,13 +127,18 @@ fn find_file(asked: &Asked, env: &Env, cwd: &Path, problems: &mut Vec<Problem>) 
     for path in candidates {
         match std::fs::read_to_string(&path) {
             Ok(text) => return File::parse(&path, &text, problems),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !must_exist => {}
+            Err(error) if is_absent(&error) && !must_exist => {}
             Err(error) => {
                 problems.push(Problem::new(path.display().to_string(), format!("cannot be read: {error}")));
             }
         }
     }
     File::default()
+}
+
+/// There is no such file, or no directory it could be in.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 /// What resolving needs to know of the machine.
