@@ -88,3 +88,94 @@ fn names_a_locale(env: &Environment) -> bool {
         .find(|value| !value.is_empty())
         .is_some_and(|value| value != "C" && value != "POSIX")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clean(broker: &[(&str, &str)], additions: &[(&str, &str)]) -> BTreeMap<String, String> {
+        let os = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(k, v)| (OsString::from(k), OsString::from(v))).collect::<Vec<_>>()
+        };
+        let text = |s: OsString| s.into_string().unwrap();
+        clean_env(os(broker), Path::new("/work dir"), os(additions))
+            .into_iter()
+            .map(|(name, value)| (text(name), text(value)))
+            .collect()
+    }
+
+    #[test]
+    fn what_would_mislead_or_leak_does_not_reach_the_agent() {
+        for name in [
+            "RELAY_API_KEY",
+            "RELAY_NODE_TOKEN",
+            "RELAY_SPAWN_ID",
+            "AGENT_RELAY_HOME",
+            "RELAYCAST_WS_URL",
+            "CLAUDECODE",
+            "CLAUDE_CODE_ENTRYPOINT",
+            "CI",
+            "NO_COLOR",
+            "TMUX",
+            "TMUX_PANE",
+            "STY",
+            "VSCODE_PID",
+            "GIT_DIR",
+            "GIT_INDEX_FILE",
+            "COLUMNS",
+            "LINES",
+            "TERM_PROGRAM",
+            "NOTIFY_SOCKET",
+        ] {
+            let env = clean(&[(name, "x")], &[]);
+            assert!(!env.contains_key(name), "{name} was passed on");
+        }
+    }
+
+    #[test]
+    fn what_the_user_set_for_the_agent_stays() {
+        for name in
+            ["PATH", "HOME", "ANTHROPIC_API_KEY", "CIRCLE", "GIT_AUTHOR_NAME", "GIT_SSH_COMMAND", "LC_TIME"]
+        {
+            assert_eq!(clean(&[(name, "x")], &[]).get(name).map(String::as_str), Some("x"), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_terminal_and_the_directory_are_described_as_they_are() {
+        let env = clean(&[("TERM", "dumb"), ("PWD", "/elsewhere"), ("OLDPWD", "/before")], &[]);
+        let expected = [
+            ("COLORTERM", "truecolor"),
+            ("LANG", "C.UTF-8"),
+            ("PWD", "/work dir"),
+            ("TERM", "xterm-256color"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(env, BTreeMap::from(expected));
+    }
+
+    #[test]
+    fn a_locale_is_set_only_where_none_is_named() {
+        for (broker, lang) in [
+            (&[][..], Some("C.UTF-8")),
+            (&[("LANG", "")], Some("C.UTF-8")),
+            (&[("LANG", "C")], Some("C.UTF-8")),
+            (&[("LANG", "de_DE.UTF-8")], Some("de_DE.UTF-8")),
+            (&[("LC_ALL", "en_US.UTF-8")], None),
+            (&[("LC_CTYPE", "UTF-8"), ("LANG", "C")], Some("C")),
+        ] {
+            assert_eq!(clean(broker, &[]).get("LANG").map(String::as_str), lang, "{broker:?}");
+        }
+    }
+
+    #[test]
+    fn additions_win() {
+        let env = clean(
+            &[("RELAY_AGENT_TOKEN", "another's"), ("TERM", "x")],
+            &[("RELAY_AGENT_TOKEN", "own"), ("TERM", "vt100"), ("CI", "1")],
+        );
+        assert_eq!(env["RELAY_AGENT_TOKEN"], "own");
+        assert_eq!(env["TERM"], "vt100");
+        assert_eq!(env["CI"], "1");
+    }
+}

@@ -89,3 +89,47 @@ impl Ladder {
         due.map_or(Next::Top, Next::Take)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn climb(policy: Policy) -> Vec<(u64, Rung)> {
+        let mut ladder = Ladder::new(policy);
+        let mut now = Duration::ZERO;
+        let mut taken = Vec::new();
+        loop {
+            match ladder.next(now) {
+                Next::Take(rung) => taken.push((now.as_millis().try_into().unwrap(), rung)),
+                Next::At(at) => now = at,
+                Next::Top => return taken,
+            }
+        }
+    }
+
+    #[test]
+    fn each_policy_has_its_times() {
+        use Rung::{Hangup, Kill, Quit, Terminate};
+        let within = |ms| Some(Duration::from_millis(ms));
+        for (polite, force, within, steps) in [
+            (true, false, None, vec![(0, Quit), (2000, Hangup), (4000, Terminate), (7000, Kill)]),
+            (false, false, None, vec![(0, Hangup), (2000, Terminate), (5000, Kill)]),
+            (true, true, None, vec![(0, Kill)]),
+            (true, true, within(9000), vec![(0, Kill)]),
+            (false, false, within(1000), vec![(0, Hangup), (400, Terminate), (1000, Kill)]),
+            (true, false, within(14000), vec![(0, Quit), (4000, Hangup), (8000, Terminate), (14000, Kill)]),
+            (false, false, within(0), vec![(0, Kill)]),
+        ] {
+            assert_eq!(climb(Policy { polite, force, within }), steps, "{polite} {force} {within:?}");
+        }
+    }
+
+    #[test]
+    fn a_late_caller_takes_the_last_step_that_is_due() {
+        let mut ladder = Ladder::new(Policy { polite: true, ..Policy::default() });
+        assert_eq!(ladder.next(Duration::ZERO), Next::Take(Rung::Quit));
+        assert_eq!(ladder.next(Duration::ZERO), Next::At(Duration::from_secs(2)));
+        assert_eq!(ladder.next(Duration::from_secs(60)), Next::Take(Rung::Kill));
+        assert_eq!(ladder.next(Duration::from_secs(60)), Next::Top);
+    }
+}

@@ -214,3 +214,195 @@ impl fmt::Debug for Launch {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt};
+
+    use super::*;
+    use crate::{
+        messages::pty::TermSize,
+        pty::{
+            Terminal,
+            fixture::{Agent, leaky_fd, shell},
+        },
+    };
+
+    fn write_script(path: &Path, text: &str, mode: u32) {
+        fs::write(path, text).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_child_has_its_terminal_three_times_and_no_other_descriptor() {
+        let sibling = Agent::run("exec sleep 1000").await;
+        let leaky = leaky_fd();
+        let agent = Agent::run("echo READY; exec sleep 1000").await;
+        agent.until("READY").await;
+        let mut open: Vec<_> = fs::read_dir(format!("/proc/{}/fd", agent.process.pid()))
+            .unwrap()
+            .map(|entry| {
+                let entry = entry.unwrap();
+                (entry.file_name(), fs::read_link(entry.path()).unwrap())
+            })
+            .collect();
+        open.sort();
+        let [(_, terminal), ..] = &open[..] else { panic!("nothing open") };
+        assert!(terminal.starts_with("/dev/pts"), "{open:?}");
+        let expected = ["0", "1", "2"].map(|fd| (OsString::from(fd), terminal.clone()));
+        assert_eq!(open, expected);
+        drop((sibling, leaky));
+    }
+
+    #[tokio::test]
+    async fn our_descriptors_are_close_on_exec_from_birth() {
+        let agent = Agent::run("exec sleep 1000").await;
+        let (_terminal, _slave) = Terminal::open(TermSize::default()).unwrap();
+        let ours = fs::read_dir("/proc/self/fd").unwrap().filter_map(|entry| {
+            let entry = entry.unwrap();
+            let link = fs::read_link(entry.path()).ok()?.to_string_lossy().into_owned();
+            let kernel = link.contains("ptmx") || link.starts_with("/dev/pts/") || link.contains("pidfd");
+            kernel.then(|| (entry.file_name().into_string().unwrap(), link))
+        });
+        let mut seen = 0;
+        for (fd, link) in ours {
+            // A descriptor of another test may be gone by now.
+            let Ok(info) = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")) else { continue };
+            let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap().trim();
+            let flags = i32::from_str_radix(flags, 8).unwrap();
+            // The test program's own standard streams may be a terminal.
+            if fd.parse::<i32>().unwrap() > 2 {
+                assert_ne!(flags & libc::O_CLOEXEC, 0, "{fd} {link}");
+                seen += 1;
+            }
+        }
+        assert!(seen >= 4, "{seen}");
+        drop(agent);
+    }
+
+    #[tokio::test]
+    async fn a_child_leads_a_session_on_a_controlling_terminal_of_its_own() {
+        let agent =
+            Agent::run("cut -d' ' -f5-7 </proc/$$/stat; tty; echo open </dev/tty; exec sleep 1000").await;
+        let output = agent.until("open").await;
+        let pid = agent.process.pid();
+        assert!(output.starts_with(&format!("{pid} {pid} ")), "{output}");
+        assert!(output.contains("/dev/pts/"), "{output}");
+        assert_eq!(agent.terminal.foreground_group(), Some(pid));
+    }
+
+    #[tokio::test]
+    async fn signals_have_their_default_meaning_in_the_child_and_none_is_blocked() {
+        let agent = Agent::run("exec grep -E '^Sig(Blk|Ign)' /proc/self/status").await;
+        let output = agent.rest().await;
+        let sets: Vec<_> = output.lines().filter_map(|line| line.split_once(":\t")).collect();
+        let [("SigBlk", blocked), ("SigIgn", ignored)] = sets[..] else { panic!("{output}") };
+        let standard = |set| u64::from_str_radix(set, 16).unwrap() & 0x7fff_ffff;
+        // Above 31 the C library keeps two to itself and lets nobody reset them.
+        assert_eq!((blocked, standard(ignored)), ("0000000000000000", 0));
+    }
+
+    #[tokio::test]
+    async fn a_child_sees_the_given_environment_its_mark_and_nothing_else() {
+        let mut what = shell("");
+        what.program = "env".into();
+        what.args.clear();
+        what.env = [("PATH", "/usr/bin:/bin"), ("WORD", "two words")]
+            .map(|(name, value)| (name.into(), value.into()))
+            .into();
+        let agent = Agent::launch(&what).await.unwrap();
+        let output = agent.rest().await;
+        let mut lines: Vec<_> = output.lines().collect();
+        lines.sort_unstable();
+        let mark = format!("RELAY_SPAWN_ID={}", what.spawn_id);
+        assert_eq!(lines, ["PATH=/usr/bin:/bin", &mark, "WORD=two words"]);
+    }
+
+    #[tokio::test]
+    async fn a_program_is_found_on_the_childs_path_and_keeps_the_name_it_was_called_by() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path();
+        fs::create_dir_all(path.join("first/shim")).unwrap();
+        fs::create_dir(path.join("second")).unwrap();
+        write_script(&path.join("first/plain"), "no program", 0o644);
+        std::os::unix::fs::symlink("/bin/sh", path.join("second/shim")).unwrap();
+        std::os::unix::fs::symlink("/bin/sh", path.join("second/plain")).unwrap();
+
+        let mut what = shell("tr '\\0' ' ' </proc/$$/cmdline; pwd");
+        what.cwd = path.canonicalize().unwrap();
+        let search = format!("{}:{}:/usr/bin:/bin", path.join("first").display(), "second");
+        what.env.insert("PATH".into(), search.into());
+        for program in ["shim", "plain", "second/shim", "./second/plain", "/bin/sh"] {
+            what.program = program.into();
+            let output = Agent::launch(&what).await.unwrap().rest().await;
+            assert!(output.starts_with(&format!("{program} -c ")), "{output}");
+            assert!(output.trim_end().ends_with(what.cwd.to_str().unwrap()), "{output}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_started_is_refused_with_the_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path();
+        write_script(&path.join("data"), "no program", 0o644);
+        write_script(&path.join("orphan"), "#!/no/such/interpreter\n", 0o755);
+        fs::create_dir(path.join("folder")).unwrap();
+        for (program, kind, words) in [
+            ("", "NotFound", "PATH"),
+            ("no-such-program", "NotFound", "`no-such-program` is not on the agent's PATH"),
+            ("./no-such-program", "NotFound", "./no-such-program"),
+            ("./data", "NotExecutable", "Permission denied (os error 13)"),
+            ("data", "NotExecutable", "Permission denied (os error 13)"),
+            ("./folder", "NotExecutable", "Permission denied"),
+            ("orphan", "NotExecutable", "interpreter is missing"),
+            ("./nul\0", "Io", "NUL byte"),
+        ] {
+            let mut what = shell("");
+            what.program = program.into();
+            what.cwd = path.to_owned();
+            what.env.insert("PATH".into(), path.into());
+            let error = Agent::launch(&what).await.err().unwrap_or_else(|| panic!("{program} was started"));
+            assert!(format!("{error:?}").starts_with(kind), "{program}: {error:?}");
+            assert!(error.to_string().contains(words), "{program}: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn there_is_no_other_directory_to_fall_back_to() {
+        for cwd in ["relative", "/no/such/directory", "/dev/null", ""] {
+            let mut what = shell("");
+            what.cwd = cwd.into();
+            let error = Agent::launch(&what).await.err().unwrap_or_else(|| panic!("started in {cwd:?}"));
+            assert!(matches!(error, LaunchError::BadCwd { .. }), "{cwd}: {error:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_program_that_is_just_being_written_is_tried_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("copy");
+        fs::copy("/bin/true", &program).unwrap();
+        let writer = fs::OpenOptions::new().append(true).open(&program).unwrap();
+        let mut what = shell("");
+        what.program = program.to_str().unwrap().into();
+        what.args.clear();
+        let close_soon = async {
+            tokio::time::sleep(BUSY_PAUSE).await;
+            drop(writer);
+        };
+        let (started, ()) = tokio::join!(Agent::launch(&what), close_soon);
+        assert_eq!(started.unwrap().process.exited().await.code(), Some(0));
+
+        let writer = fs::OpenOptions::new().append(true).open(&program).unwrap();
+        let error = Agent::launch(&what).await.err().unwrap();
+        assert!(error.to_string().contains("Text file busy"), "{error}");
+        drop(writer);
+    }
+
+    #[test]
+    fn a_launch_shows_no_secret() {
+        let mut what = shell("token-in-args");
+        what.env.insert("RELAY_AGENT_TOKEN".into(), "token-in-env".into());
+        assert!(!format!("{what:?}").contains("token"));
+    }
+}

@@ -16,6 +16,8 @@ compile_error!(
 );
 
 mod env;
+#[cfg(test)]
+mod fixture;
 pub mod ladder;
 mod launch;
 mod process;
@@ -28,4 +30,4 @@ pub use launch::{Launch, LaunchError, SPAWN_ID_VAR, SpawnId, launch};
 pub use nix::{sys::signal::Signal, unistd::Pid};
 pub use process::{ExitStatus, Process};
 pub use sweep::{Swept, become_subreaper, reap_adopted, sweep};
-pub use terminal::{LineMode, ReadOutcome, Slave, Terminal};
+pub use terminal::{IN_FLIGHT_MAX, LineMode, ReadOutcome, Slave, Terminal};

@@ -173,3 +173,151 @@ impl fmt::Debug for Process {
         f.debug_struct("Process").field("pid", &self.pid.as_raw()).field("exit", &self.exit.get()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        io::{BufRead, BufReader},
+        process::Stdio,
+        time::{Duration, Instant},
+    };
+
+    use super::*;
+    use crate::pty::{
+        fixture::{Agent, alone, ended, is_alone, pid_after, within},
+        ladder::{Ladder, Next, Policy, Rung},
+        sweep,
+    };
+
+    #[tokio::test]
+    async fn exit_codes_and_signals_are_told_apart_and_told_again() {
+        let core_free = "ulimit -c 0;";
+        for (script, code, signal) in [
+            ("exit 0", Some(0), None),
+            ("exit 7", Some(7), None),
+            ("exit 255", Some(255), None),
+            ("exit 137", Some(137), None),
+            ("kill -TERM $$", None, Some("SIGTERM")),
+            ("kill -KILL $$", None, Some("SIGKILL")),
+            ("kill -SEGV $$", None, Some("SIGSEGV")),
+            ("kill -35 $$", None, Some("SIG35")),
+        ] {
+            let agent = Agent::run(&format!("{core_free} {script}")).await;
+            for _ in 0..2 {
+                let exit = within(agent.process.exited()).await;
+                assert_eq!((exit.code(), exit.signal_name().as_deref()), (code, signal), "{script}");
+                assert!(!exit.core_dumped(), "{script}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_exit_may_be_waited_for_twice_at_once_and_given_up() {
+        let agent = Agent::run("read -r x; exit 9").await;
+        let given_up = tokio::time::timeout(Duration::ZERO, agent.process.exited()).await;
+        assert!(given_up.is_err());
+        agent.terminal.try_write(b"\n").unwrap();
+        let (one, two) = within(async { tokio::join!(agent.process.exited(), agent.process.exited()) }).await;
+        assert_eq!((one.code(), two.code()), (Some(9), Some(9)));
+    }
+
+    #[tokio::test]
+    async fn signals_reach_the_group_and_the_foreground_group_stopped_or_not() {
+        // Job control: the job runs in a group of its own, in the foreground, and has stopped itself.
+        let agent = Agent::run(
+            "set -m; trap '' HUP; sh -c 'echo job $$.; kill -STOP $$' ; echo code $?.; sleep 1000",
+        )
+        .await;
+        let job = pid_after(&agent.until(".").await, "job");
+        assert_ne!(job, agent.process.pid().as_raw());
+        agent.send(Signal::SIGTERM);
+        assert!(ended(job).await);
+    }
+
+    #[tokio::test]
+    async fn a_tree_that_ignores_hup_and_term_dies_on_the_ladder() {
+        let agent = Agent::run(
+            "trap '' HUP TERM; sh -c 'while :; do sleep 1000; done' & echo child $!.
+             while :; do sleep 1001; done",
+        )
+        .await;
+        let child = pid_after(&agent.until(".").await, "child");
+        let mut ladder =
+            Ladder::new(Policy { within: Some(Duration::from_millis(300)), ..Policy::default() });
+        let start = Instant::now();
+        let mut taken = Vec::new();
+        let exit = loop {
+            match ladder.next(start.elapsed()) {
+                Next::Take(rung) => {
+                    taken.push(rung);
+                    agent.send(match rung {
+                        Rung::Quit | Rung::Hangup => Signal::SIGHUP,
+                        Rung::Terminate => Signal::SIGTERM,
+                        Rung::Kill => Signal::SIGKILL,
+                    });
+                }
+                Next::At(at) => {
+                    let wait = at.saturating_sub(start.elapsed());
+                    if let Ok(exit) = tokio::time::timeout(wait, agent.process.exited()).await {
+                        break exit;
+                    }
+                }
+                Next::Top => break within(agent.process.exited()).await,
+            }
+        };
+        assert_eq!(exit.signal_name().as_deref(), Some("SIGKILL"));
+        assert_eq!(taken.last(), Some(&Rung::Kill));
+        assert!(ended(child).await, "the child in its group still runs");
+    }
+
+    #[tokio::test]
+    async fn two_hundred_children_are_reaped_with_their_codes_and_leave_nothing() {
+        if !is_alone() {
+            let test = "process::tests::two_hundred_children_are_reaped_with_their_codes_and_leave_nothing";
+            assert!(alone(test).status().unwrap().success());
+            return;
+        }
+        let descriptors = || fs::read_dir("/proc/self/fd").unwrap().count();
+        let before = descriptors();
+        for _ in 0..4 {
+            let mut agents = Vec::new();
+            for code in 0..50 {
+                agents.push((code, Agent::run(&format!("exit {code}")).await));
+            }
+            assert_eq!(descriptors(), before + 2 * agents.len());
+            for (code, agent) in &agents {
+                assert_eq!(within(agent.process.exited()).await.code(), Some(*code));
+                let pid = agent.process.pid();
+                assert!(!fs::exists(format!("/proc/{pid}")).unwrap(), "{pid} is a zombie");
+            }
+        }
+        assert_eq!(descriptors(), before);
+        assert!(held().is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_ignores_hup_dies_with_a_killed_broker_and_the_next_one_finds_its_children() {
+        if is_alone() {
+            let agent = Agent::run("trap '' HUP; sleep 1000 & echo agent $$ child $!.; wait").await;
+            println!("{} mark {}", agent.until(".").await.trim_end(), agent.process.spawn_id());
+            std::future::pending::<()>().await;
+        }
+        let test = "process::tests::\
+            an_agent_that_ignores_hup_dies_with_a_killed_broker_and_the_next_one_finds_its_children";
+        let mut broker = alone(test).stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(broker.stdout.take().unwrap()).lines();
+        let said =
+            lines.find(|line| line.as_ref().is_ok_and(|line| line.contains("mark "))).unwrap().unwrap();
+        let (agent, child) = (pid_after(&said, "agent"), pid_after(&said, "child"));
+        let spawn_id = SpawnId(said.rsplit_once(' ').unwrap().1.parse().unwrap());
+        broker.kill().unwrap();
+        broker.wait().unwrap();
+        assert!(ended(agent).await);
+
+        // The parent-death signal reaches the agent alone; its mark outlives the broker.
+        let swept = sweep(spawn_id, Pid::from_raw(agent)).await;
+        assert_eq!(swept.killed, [child.cast_unsigned()]);
+        assert!(ended(child).await);
+    }
+}
