@@ -20,5 +20,6 @@ pub mod engine;
 pub mod http;
 
 pub mod cli;
+pub mod command_line;
 pub mod config;
 pub mod house;

@@ -1,6 +1,8 @@
 //! Releasing: http, cli, node_session and pty_worker -> registry; ONE path, whoever asks.
 
-use super::{Reply, pty::ExitRecord, spawn::Origin, told};
+use std::time::Duration;
+
+use super::{Reply, lifecycle::ActorKind, pty::ExitRecord, spawn::Origin, told};
 use crate::ids::AgentName;
 
 /// http or node_session -> registry: end an agent.
@@ -29,4 +31,25 @@ pub enum Released {
     Unknown,
 }
 
-told!(Release);
+/// house -> registry: end every agent, take no new ones. Answered when all are gone, with how many there
+/// were.
+#[derive(Debug)]
+pub struct ReleaseAll {
+    /// Time for each agent's ladder before KILL.
+    pub within: Duration,
+    /// Answered at the end.
+    pub reply: Reply<usize>,
+}
+
+/// supervisor -> registry: an actor of this agent failed beyond repair.
+#[derive(Clone, Debug)]
+pub struct WorkerLost {
+    /// Whose.
+    pub name: AgentName,
+    /// Which of its actors.
+    pub actor: ActorKind,
+    /// Its last reason.
+    pub why: String,
+}
+
+told!(Release, ReleaseAll, WorkerLost);

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Reply, delivery::*, pty::*, told};
 use crate::{
-    ids::{AgentId, AgentName, InvocationId, SessionRef},
+    ids::{AgentId, AgentName, InvocationId, SessionRef, SpawnId},
     supervision::Post,
 };
 
@@ -201,6 +201,11 @@ pub struct Started {
     pub pid: u32,
     /// The rule set in use.
     pub harness: String,
+    /// The mark that its whole process tree carries.
+    pub spawn: SpawnId,
+    /// When the kernel started it, in clock ticks since boot (field 22 of `/proc/<pid>/stat`): with the pid
+    /// it names this process and no later one.
+    pub at_tick: u64,
 }
 
 /// The rooms of one agent.

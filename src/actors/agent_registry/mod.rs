@@ -1,1 +1,846 @@
-//! (to be furnished)
+//! The agents of this node: one path to spawn and one to release, whoever asks.
+//!
+//! ```text
+//! http ─Spawn─▶ registry ─RegisterAgent─▶ node_session      (over HTTP when the socket is down)
+//!                        ─BuildRooms────▶ supervisor        (cursor, worker, route)
+//!                        ◀─Started─────── pty_worker
+//! http ◀─Spawned─
+//! node_session ─Invoke─▶ the same path ─InvocationEnded─▶ node_session
+//! ```
+//!
+//! What is to be done when is the [`saga`]'s decision; here it is done. An agent's token, id and ways to its
+//! rooms live in its entry and die with it; no registration ever rotates a live agent's token.
+//!
+//! A restart keeps every live agent (the entries stay with the instance) and gives up what was under way:
+//! the asker is told, and what had been begun is undone. An exit that was lost with the failed turn is found
+//! in the worker's own view.
+
+mod engine_side;
+mod invocations;
+mod saga;
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    path::PathBuf,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, SystemTime},
+};
+
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Supervised, WrapFuture};
+use tracing::{info, warn};
+
+use self::{
+    engine_side::EngineSide,
+    invocations::{Defaults, Plan, Running, spawn_failure},
+    saga::{Effect, Event as Happened, Phase, Saga},
+};
+use crate::{
+    ids::{AgentId, AgentName, InvocationId, NodeName, WorkspaceId, WorkspaceKey},
+    messages::{
+        Reply, Unanswered,
+        invoke::{InvocationEnded, InvocationResult, Invoke},
+        lifecycle::ActorKind,
+        observe::{Event, Publish},
+        pty::{AgentState, ChildExited, EndedBy, ExitRecord, StateChanged, Terminate},
+        readiness::{Readiness, ReadinessBoard},
+        release::{Release, ReleaseAll, Released, WorkerLost},
+        send::SendMessage,
+        session::{
+            Absent, DeregisterAgent, InventoryItem, RegisterAgent, RegisterRefused, Registration,
+            SessionDown, SessionUp, SetInventory,
+        },
+        spawn::{
+            AgentDoors, AgentEnv, AgentPhase, AgentView, BuildRooms, CloseRooms, FindAgent, ListAgents,
+            Origin, Rooms, Spawn, SpawnRefused, SpawnSpec, Spawned, Started,
+        },
+    },
+    store::{Journal, LiveAgent, Record},
+    supervision::{Detail, Lifeline, Post},
+    wire::client::{EngineClient, EngineEndpoint},
+};
+
+/// How many ended agents are remembered, so that their release is no error.
+const PAST_KEPT: usize = 500;
+/// An ended order that nothing came of for this long is taken as carried out; the ladder itself takes 7 s.
+const RELEASE_LIMIT: Duration = Duration::from_secs(15);
+
+/// What the registry was told.
+#[derive(Clone, Debug)]
+pub struct RegistryConfig {
+    /// The engine.
+    pub endpoint: EngineEndpoint,
+    /// Administers the workspace; without it only the socket registers agents and nobody can `send`.
+    pub workspace_key: Option<WorkspaceKey>,
+    /// The workspace, told to agents.
+    pub workspace: Option<WorkspaceId>,
+    /// The broker's own name.
+    pub instance: String,
+    /// What the broker is at the engine, `human` unless configured otherwise.
+    pub agent_type: String,
+    /// Where the broker's own identity is kept.
+    pub identity_file: PathBuf,
+    /// For spawns of the engine that name no directory.
+    pub cwd: PathBuf,
+    /// For spawns of the engine that name no channels.
+    pub channels: Vec<String>,
+}
+
+/// Whom the registry talks to.
+#[derive(Clone, Debug)]
+#[allow(missing_docs, reason = "each is named for its message")]
+pub struct RegistryDoors {
+    pub register: Post<RegisterAgent>,
+    pub deregister: Post<DeregisterAgent>,
+    pub inventory: Post<SetInventory>,
+    pub absent: Post<Absent>,
+    pub invocation_ended: Post<InvocationEnded>,
+    pub build: Post<BuildRooms>,
+    pub close: Post<CloseRooms>,
+    pub publish: Post<Publish>,
+}
+
+/// The registry.
+pub struct AgentRegistry {
+    life: Lifeline,
+    config: RegistryConfig,
+    doors: RegistryDoors,
+    journal: Journal,
+    readiness: ReadinessBoard,
+    engine: Rc<EngineSide>,
+    agents: BTreeMap<AgentName, Entry>,
+    /// Tells an agent from a later one of the same name.
+    births: u64,
+    past: VecDeque<AgentName>,
+    /// Agents of an earlier broker process that was killed: their mail waits at the engine.
+    absent: HashMap<AgentName, AgentId>,
+    running: Running,
+    node_name: Option<NodeName>,
+    /// Set once the house is ending: who waits for the last agent, and how many there were.
+    closing: Option<(Option<Reply<usize>>, usize)>,
+}
+
+/// One agent.
+struct Entry {
+    birth: u64,
+    saga: Saga,
+    spec: SpawnSpec,
+    origin: Origin,
+    since: SystemTime,
+    reply: Option<Reply<Result<Spawned, SpawnRefused>>>,
+    releases: Vec<Reply<Released>>,
+    registration: Option<Registration>,
+    rooms: Option<Rooms>,
+    started: Option<Started>,
+    warning: Option<String>,
+    quarantined: bool,
+}
+
+impl AgentRegistry {
+    /// The registry of one node.
+    pub fn new(
+        life: Lifeline,
+        config: RegistryConfig,
+        doors: RegistryDoors,
+        journal: Journal,
+        readiness: ReadinessBoard,
+    ) -> Self {
+        let engine = Rc::new(EngineSide::new(
+            EngineClient::new(config.endpoint.clone()),
+            config.workspace_key.clone(),
+            config.instance.clone(),
+            config.agent_type.clone(),
+            config.identity_file.clone(),
+        ));
+        let absent = journal.agents().into_iter().map(|agent| (agent.name, agent.agent)).collect();
+        Self {
+            life,
+            config,
+            doors,
+            journal,
+            readiness,
+            engine,
+            agents: BTreeMap::new(),
+            births: 0,
+            past: VecDeque::new(),
+            absent,
+            running: Running::default(),
+            node_name: None,
+            closing: None,
+        }
+    }
+
+    /// Begins an agent's life, or refuses to.
+    fn spawn(
+        &mut self,
+        spec: SpawnSpec,
+        origin: Origin,
+        reply: Option<Reply<Result<Spawned, SpawnRefused>>>,
+        ctx: &mut Context<Self>,
+    ) {
+        let refused = if self.closing.is_some() {
+            Some(SpawnRefused::Abandoned("the broker is shutting down".to_owned()))
+        } else if self.agents.contains_key(&spec.name) {
+            Some(SpawnRefused::NameTaken(spec.name.clone()))
+        } else {
+            None
+        };
+        if let Some(refused) = refused {
+            self.answer_spawn(&origin, &spec.name, reply, Err(refused));
+            return;
+        }
+        let name = spec.name.clone();
+        let (saga, first) = Saga::begin();
+        self.births += 1;
+        let entry = Entry {
+            birth: self.births,
+            saga,
+            spec,
+            origin,
+            since: SystemTime::now(),
+            reply,
+            releases: Vec::new(),
+            registration: None,
+            rooms: None,
+            started: None,
+            warning: None,
+            quarantined: false,
+        };
+        self.agents.insert(name.clone(), entry);
+        self.perform(&name, first, ctx);
+    }
+
+    /// Takes an event into an agent's saga, if that agent is still the one it is about.
+    fn happen(&mut self, name: &AgentName, birth: u64, event: Happened, ctx: &mut Context<Self>) {
+        let Some(entry) = self.agents.get_mut(name).filter(|entry| entry.birth == birth) else { return };
+        let effects = entry.saga.step(event);
+        self.perform(name, effects, ctx);
+    }
+
+    /// Does what a saga asks for, in its order.
+    fn perform(&mut self, name: &AgentName, effects: Vec<Effect>, ctx: &mut Context<Self>) {
+        for effect in effects {
+            let Some(entry) = self.agents.get_mut(name) else { return };
+            let birth = entry.birth;
+            match effect {
+                Effect::Check => self.check(name.clone(), birth, ctx),
+                Effect::Register => self.register(name.clone(), birth, ctx),
+                Effect::RegisterOverHttp => self.register_over_http(name.clone(), birth, ctx),
+                Effect::Build => self.build(name.clone(), birth, ctx),
+                Effect::Deregister => {
+                    if let Some(registration) = &entry.registration {
+                        let agent_id = registration.agent_id.clone();
+                        // A session that is down says the same by leaving the agent out of its next sync.
+                        self.doors.deregister.tell(DeregisterAgent { agent_id, name: name.clone() }).ok();
+                    }
+                }
+                Effect::CloseRooms(reason) => {
+                    if let Some(registration) = &entry.registration {
+                        let agent_id = registration.agent_id.clone();
+                        let close = CloseRooms { name: name.clone(), agent_id, reason };
+                        // The supervisor outlives the registry.
+                        self.doors.close.tell(close).ok();
+                    }
+                }
+                Effect::Terminate { force, by } => self.terminate(name, birth, force, by, ctx),
+                Effect::Announce(started) => self.announce(name, started, ctx),
+                Effect::Bury(exit) => self.bury(name, exit),
+                Effect::AnswerSpawn(result) => {
+                    let (reply, origin) = (entry.reply.take(), entry.origin.clone());
+                    let result = result.map(|started| Spawned {
+                        name: name.clone(),
+                        agent_id: entry
+                            .registration
+                            .as_ref()
+                            .map_or_else(|| AgentId::from(""), |registration| registration.agent_id.clone()),
+                        pid: started.pid,
+                        harness: started.harness,
+                        warning: entry.warning.clone(),
+                    });
+                    self.answer_spawn(&origin, name, reply, result);
+                }
+                Effect::AnswerReleases(released) => {
+                    for waiter in entry.releases.drain(..) {
+                        // Whoever stopped waiting knows where to look.
+                        waiter.send(released.clone());
+                    }
+                }
+            }
+        }
+        if self.agents.get(name).is_some_and(|entry| entry.saga.phase() == Phase::Gone) {
+            self.agents.remove(name);
+            self.remember(name.clone());
+            self.publish_inventory();
+            self.closed_if_empty();
+        }
+        self.report();
+    }
+
+    fn check(&mut self, name: AgentName, birth: u64, ctx: &mut Context<Self>) {
+        let Some(entry) = self.agents.get(&name) else { return };
+        let cwd = entry.spec.cwd.clone();
+        let looked = actix_rt::task::spawn_blocking(move || usable_directory(cwd));
+        ctx.spawn(looked.into_actor(self).map(move |looked, registry, ctx| {
+            let checked = looked
+                .unwrap_or_else(|_| Err(SpawnRefused::Abandoned("the look at its directory failed".into())));
+            registry.happen(&name, birth, Happened::Checked(checked), ctx);
+        }));
+    }
+
+    fn register(&mut self, name: AgentName, birth: u64, ctx: &mut Context<Self>) {
+        let Some(entry) = self.agents.get(&name) else { return };
+        let invocation = match &entry.origin {
+            Origin::Api => None,
+            Origin::Engine(invocation) => Some(invocation.clone()),
+        };
+        let (session_ref, known_id) = (entry.spec.session_ref.clone(), self.absent.get(&name).cloned());
+        let wanted = name.clone();
+        let answer = self.doors.register.ask(|reply| RegisterAgent {
+            name: wanted,
+            invocation,
+            session_ref,
+            known_id,
+            reply,
+        });
+        ctx.spawn(answer.into_actor(self).map(move |answer, registry, ctx| {
+            // A session that restarts drops its questions: it is offline for now.
+            let event = match answer.unwrap_or(Err(RegisterRefused::Offline)) {
+                Ok(registration) => registry.registered(&name, birth, registration, None),
+                Err(refused) => Happened::NotRegistered(refused),
+            };
+            registry.happen(&name, birth, event, ctx);
+        }));
+    }
+
+    fn register_over_http(&mut self, name: AgentName, birth: u64, ctx: &mut Context<Self>) {
+        let (engine, node) = (self.engine.clone(), self.node_name.clone());
+        let asked = name.clone();
+        let registered = async move { engine.register(&asked, node.as_ref()).await };
+        ctx.spawn(registered.into_actor(self).map(move |registered, registry, ctx| {
+            let event = match registered {
+                Ok((registration, warning)) => registry.registered(&name, birth, registration, warning),
+                Err(why) => Happened::NodeOffline { why },
+            };
+            registry.happen(&name, birth, event, ctx);
+        }));
+    }
+
+    /// Notes an agent's registration. One that comes too late is undone.
+    fn registered(
+        &mut self,
+        name: &AgentName,
+        birth: u64,
+        registration: Registration,
+        warning: Option<String>,
+    ) -> Happened {
+        match self.agents.get_mut(name).filter(|entry| entry.birth == birth) {
+            Some(entry) => {
+                entry.registration = Some(registration);
+                entry.warning = warning;
+            }
+            None => {
+                let agent_id = registration.agent_id;
+                // A session that is down says the same by leaving the agent out of its next sync.
+                self.doors.deregister.tell(DeregisterAgent { agent_id, name: name.clone() }).ok();
+            }
+        }
+        Happened::Registered
+    }
+
+    fn build(&mut self, name: AgentName, birth: u64, ctx: &mut Context<Self>) {
+        let Some(entry) = self.agents.get(&name) else { return };
+        let Some(registration) = &entry.registration else { return };
+        self.absent.remove(&name);
+        let (started, surviving) = Reply::channel();
+        let spec = entry.spec.clone();
+        let relay_env = AgentEnv {
+            token: registration.token.clone(),
+            base_url: self.config.endpoint.base_url().to_owned(),
+            workspace: self.config.workspace.clone(),
+        };
+        let (agent_id, ack_seq) = (registration.agent_id.clone(), registration.ack_seq);
+        let rooms =
+            self.doors.build.ask(|reply| BuildRooms { agent_id, spec, relay_env, ack_seq, started, reply });
+        let built = name.clone();
+        ctx.spawn(rooms.into_actor(self).map(move |rooms, registry, ctx| match rooms {
+            Ok(rooms) => {
+                if let Some(entry) = registry.agents.get_mut(&built).filter(|entry| entry.birth == birth) {
+                    entry.rooms = Some(rooms);
+                }
+            }
+            Err(Unanswered) => {
+                let why = SpawnRefused::Abandoned("its rooms could not be built".to_owned());
+                registry.happen(&built, birth, Happened::NotStarted(why), ctx);
+            }
+        }));
+        ctx.spawn(surviving.into_actor(self).map(move |survived, registry, ctx| {
+            let event = match survived {
+                Ok(Ok(started)) => Happened::Survived(started),
+                Ok(Err(refused)) => Happened::NotStarted(refused),
+                Err(Unanswered) => Happened::NotStarted(SpawnRefused::Abandoned(
+                    "its terminal's worker failed while starting".to_owned(),
+                )),
+            };
+            registry.happen(&name, birth, event, ctx);
+        }));
+    }
+
+    fn terminate(&mut self, name: &AgentName, birth: u64, force: bool, by: EndedBy, ctx: &mut Context<Self>) {
+        let Some(rooms) = self.agents.get(name).and_then(|entry| entry.rooms.as_ref()) else { return };
+        let within = (by == EndedBy::Shutdown).then_some(SHUTDOWN_LADDER);
+        let gone = rooms.terminate.tell(Terminate { by, force, within }).is_err();
+        let name = name.clone();
+        let limit = if gone { Duration::ZERO } else { RELEASE_LIMIT };
+        ctx.run_later(limit, move |registry, ctx| {
+            registry.happen(&name, birth, Happened::Overdue, ctx);
+        });
+    }
+
+    /// An agent lives: write it down, list it, join its channels, tell the world.
+    fn announce(&mut self, name: &AgentName, started: Started, ctx: &mut Context<Self>) {
+        let Some(entry) = self.agents.get_mut(name) else { return };
+        let Some(registration) = entry.registration.clone() else { return };
+        entry.started = Some(started.clone());
+        self.journal.append(Record::AgentLive(LiveAgent {
+            agent: registration.agent_id.clone(),
+            name: name.clone(),
+            spawn: started.spawn,
+            pid: started.pid,
+            started: started.at_tick,
+        }));
+        let spec = entry.spec.clone();
+        let source = match entry.origin {
+            Origin::Api => "api",
+            Origin::Engine(_) => "engine",
+        };
+        info!(agent = %name, pid = started.pid, harness = %started.harness, source, "agent live");
+        let event = Event::AgentSpawned {
+            name: name.clone(),
+            runtime: "pty",
+            provider: started.harness,
+            cli: spec.program.clone(),
+            model: spec.model.clone(),
+            session_id: spec.session_ref.as_ref().map(ToString::to_string),
+            pid: Some(started.pid),
+            source,
+            pre_registered: true,
+            registration_warning: entry.warning.clone(),
+        };
+        self.publish(event);
+        self.publish_inventory();
+        let (engine, agent) = (self.engine.clone(), name.clone());
+        let joined = async move { engine.join(&agent, &registration.token, &spec.channels).await };
+        ctx.spawn(joined.into_actor(self).map(|(), _, _| ()));
+    }
+
+    /// An agent that lived is gone: write it down, tell the world.
+    fn bury(&mut self, name: &AgentName, exit: Option<ExitRecord>) {
+        let Some(entry) = self.agents.get(name) else { return };
+        let released =
+            !entry.releases.is_empty() || exit.as_ref().is_some_and(|exit| exit.by != EndedBy::Itself);
+        if let Some(registration) = &entry.registration {
+            self.journal.append(Record::AgentGone { agent: registration.agent_id.clone() });
+        }
+        if let Some(exit) = exit {
+            info!(agent = %name, how = exit.how(), by = ?exit.by, uptime_ms = exit.uptime_ms, "agent ended");
+            let reason = if released { "released" } else { "child_exited" };
+            self.publish(Event::AgentExit { name: name.clone(), reason });
+            self.publish(Event::AgentExited {
+                name: name.clone(),
+                code: exit.code,
+                signal: exit.signal,
+                reason,
+                uptime_ms: exit.uptime_ms,
+            });
+        }
+        if released {
+            self.publish(Event::AgentReleased { name: name.clone() });
+        }
+    }
+
+    fn answer_spawn(
+        &mut self,
+        origin: &Origin,
+        name: &AgentName,
+        reply: Option<Reply<Result<Spawned, SpawnRefused>>>,
+        result: Result<Spawned, SpawnRefused>,
+    ) {
+        if let Err(refused) = &result {
+            warn!(agent = %name, %refused, "agent not spawned");
+        }
+        if let Origin::Engine(invocation) = origin {
+            let result = match &result {
+                Ok(_) => InvocationResult::Spawned { name: name.clone() },
+                Err(refused) => spawn_failure(refused),
+            };
+            self.answer_invocation(invocation.clone(), result);
+        }
+        if let Some(reply) = reply {
+            // An asker that went away finds the agent in the list.
+            reply.send(result);
+        }
+    }
+
+    fn answer_invocation(&mut self, invocation: InvocationId, result: InvocationResult) {
+        self.running.ended(&invocation);
+        let at_ms = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |since| since.as_millis() as u64);
+        self.journal.append(Record::InvocationEnded {
+            invocation: invocation.clone(),
+            result: result.clone(),
+            at_ms,
+        });
+        // A session that is down is asked again by the engine, and answers from the journal.
+        self.doors.invocation_ended.tell(InvocationEnded { invocation, result }).ok();
+        self.publish_inventory();
+    }
+
+    /// All live agents, to the session: a projection, sent whole at every change.
+    fn publish_inventory(&self) {
+        let live = |entry: &Entry| {
+            let registration = entry.registration.as_ref()?;
+            let listed = matches!(entry.saga.phase(), Phase::Starting | Phase::Live | Phase::Releasing);
+            listed.then(|| InventoryItem {
+                agent_id: registration.agent_id.clone(),
+                name: entry.spec.name.clone(),
+                invocation: match &entry.origin {
+                    Origin::Engine(id) if entry.saga.phase() == Phase::Starting => Some(id.clone()),
+                    _ => None,
+                },
+                session_ref: entry.spec.session_ref.clone(),
+            })
+        };
+        let agents = self.agents.values().filter_map(live).collect();
+        // A session that restarts keeps the last one.
+        self.doors.inventory.tell(SetInventory { agents, invoking: self.running.any() }).ok();
+    }
+
+    fn publish(&self, event: Event) {
+        // The hub outlives the registry.
+        self.doors.publish.tell(Publish(event)).ok();
+    }
+
+    fn remember(&mut self, name: AgentName) {
+        self.past.retain(|past| *past != name);
+        self.past.push_back(name);
+        if self.past.len() > PAST_KEPT {
+            self.past.pop_front();
+        }
+    }
+
+    fn closed_if_empty(&mut self) {
+        if self.agents.is_empty()
+            && let Some((reply, ended)) = &mut self.closing
+            && let Some(reply) = reply.take()
+        {
+            reply.send(*ended);
+        }
+    }
+
+    fn view(entry: &Entry) -> AgentView {
+        AgentView {
+            spec: entry.spec.clone(),
+            agent_id: entry.registration.as_ref().map(|registration| registration.agent_id.clone()),
+            phase: match entry.saga.phase() {
+                _ if entry.quarantined => AgentPhase::Quarantined,
+                Phase::Checking | Phase::Registering => AgentPhase::Registering,
+                Phase::Starting => AgentPhase::Starting,
+                Phase::Live => AgentPhase::Live,
+                Phase::Releasing | Phase::Gone => AgentPhase::Releasing,
+            },
+            pid: entry.started.as_ref().map(|started| started.pid),
+            since: entry.since,
+            worker: entry.rooms.as_ref().map(|rooms| Arc::clone(&rooms.view)),
+        }
+    }
+
+    fn report(&self) {
+        let count = |phase| self.agents.values().filter(|entry| entry.saga.phase() == phase).count();
+        self.life.state(format!("{} live", count(Phase::Live)));
+        self.life.detail(Detail::Facts(vec![
+            ("live", count(Phase::Live).to_string()),
+            (
+                "starting",
+                (count(Phase::Checking) + count(Phase::Registering) + count(Phase::Starting)).to_string(),
+            ),
+            ("releasing", count(Phase::Releasing).to_string()),
+            ("absent", self.absent.len().to_string()),
+            ("spawned", self.births.to_string()),
+        ]));
+    }
+}
+
+/// Each agent's time to end when the house does, so that all is over within five seconds.
+const SHUTDOWN_LADDER: Duration = Duration::from_millis(2500);
+
+/// Looks at a working directory. Blocking.
+fn usable_directory(cwd: PathBuf) -> Result<(), SpawnRefused> {
+    let shown = cwd.display();
+    if !cwd.is_absolute() {
+        return Err(SpawnRefused::BadCwd(format!("the working directory `{shown}` must be absolute")));
+    }
+    match std::fs::metadata(&cwd) {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => Err(SpawnRefused::BadCwd(format!("the working directory `{shown}` is not a directory"))),
+        Err(error) => Err(SpawnRefused::BadCwd(format!("the working directory `{shown}`: {error}"))),
+    }
+}
+
+impl Actor for AgentRegistry {
+    type Context = Context<Self>;
+
+    fn started(&mut self, _: &mut Self::Context) {
+        self.life.started();
+        for (name, agent_id) in &self.absent {
+            // The session outlives the registry's restarts, and keeps what it was told.
+            self.doors.absent.tell(Absent { agent_id: agent_id.clone(), name: name.clone() }).ok();
+        }
+        self.report();
+    }
+
+    fn stopped(&mut self, _: &mut Self::Context) {
+        self.life.stopped();
+    }
+}
+
+impl Supervised for AgentRegistry {
+    fn restarting(&mut self, ctx: &mut Self::Context) {
+        self.life.restarting();
+        self.running.clear();
+        let all: Vec<_> = self.agents.iter().map(|(name, entry)| (name.clone(), entry.birth)).collect();
+        for (name, birth) in all {
+            let exit = self.agents.get(&name).and_then(|entry| {
+                let view = &entry.rooms.as_ref()?.view;
+                crate::supervision::lock(&view.detail).exit.clone()
+            });
+            match exit {
+                Some(exit) => self.happen(&name, birth, Happened::ChildEnded(exit), ctx),
+                None => self.happen(&name, birth, Happened::Interrupted, ctx),
+            }
+        }
+    }
+}
+
+impl Handler<Spawn> for AgentRegistry {
+    type Result = ();
+
+    fn handle(&mut self, spawn: Spawn, ctx: &mut Self::Context) {
+        let _turn = self.life.turn();
+        self.spawn(spawn.spec, spawn.origin, Some(spawn.reply), ctx);
+    }
+}
+
+impl Handler<Release> for AgentRegistry {
+    type Result = ();
+
+    fn handle(&mut self, release: Release, ctx: &mut Self::Context) {
+        let _turn = self.life.turn();
+        self.release(release, ctx);
+    }
+}
+
+impl AgentRegistry {
+    fn release(&mut self, release: Release, ctx: &mut Context<Self>) {
+        let Release { name, reason, force, reply, .. } = release;
+        let Some(entry) = self.agents.get_mut(&name) else {
+            let known = self.past.contains(&name) || self.forget_absent(&name);
+            // Whoever stopped waiting knows where to look.
+            reply.send(if known { Released::AlreadyGone } else { Released::Unknown });
+            return;
+        };
+        info!(agent = %name, reason = reason.as_deref().unwrap_or("none given"), force, "releasing");
+        entry.releases.push(reply);
+        let birth = entry.birth;
+        self.happen(&name, birth, Happened::ReleaseAsked { force, by: EndedBy::Release }, ctx);
+    }
+
+    /// Gives up the mail of an agent that an earlier broker process left behind.
+    fn forget_absent(&mut self, name: &AgentName) -> bool {
+        let Some(agent_id) = self.absent.remove(name) else { return false };
+        self.journal.append(Record::AgentGone { agent: agent_id.clone() });
+        // A session that is down says the same by leaving the agent out of its next sync.
+        self.doors.deregister.tell(DeregisterAgent { agent_id, name: name.clone() }).ok();
+        self.remember(name.clone());
+        true
+    }
+}
+
+impl Handler<ReleaseAll> for AgentRegistry {
+    type Result = ();
+
+    fn handle(&mut self, all: ReleaseAll, ctx: &mut Self::Context) {
+        let _turn = self.life.turn();
+        self.closing = Some((Some(all.reply), self.agents.len()));
+        let names: Vec<_> = self.agents.iter().map(|(name, entry)| (name.clone(), entry.birth)).collect();
+        for (name, birth) in names {
+            self.happen(&name, birth, Happened::ReleaseAsked { force: false, by: EndedBy::Shutdown }, ctx);
+        }
+        self.closed_if_empty();
+    }
+}
+
+impl Handler<ChildExited> for AgentRegistry {
+    type Result = ();
+
+    fn handle(&mut self, exited: ChildExited, ctx: &mut Self::Context) {
+        let _turn = self.life.turn();
+        let Some(entry) = self.agents.get(&exited.name) else { return };
+        let birth = entry.birth;
+        self.happen(&exited.name, birth, Happened::ChildEnded(exited.exit), ctx);
+    }
+}
+
+impl Handler<StateChanged> for AgentRegistry {
+    type Result = ();
+
+    fn handle(&mut self, changed: StateChanged, _: &mut Self::Context) {
+        let _turn = self.life.turn();
+        let StateChanged { name, from, to } = changed;
+        if from == AgentState::Starting
+            && matches!(to, AgentState::Idle | AgentState::Working)
+            && let Some(entry) = self.agents.get(&name)
+        {
+            self.publish(Event::WorkerReady {
+                name: name.clone(),
+                runtime: "pty",
+                provider: entry.started.as_ref().map(|started| started.harness.clone()).unwrap_or_default(),
+                cli: entry.spec.program.clone(),
+                model: entry.spec.model.clone(),
+                session_id: entry.spec.session_ref.as_ref().map(ToString::to_string),
+                pid: entry.rooms.as_ref().map(|rooms| rooms.view.pid.load(Ordering::Relaxed)),
+            });
+        }
+        self.publish(Event::AgentState { name, from, to });
+    }
+}
+
+impl Handler<WorkerLost> for AgentRegistry {
+    type Result = ();
+
+    fn handle(&mut self, lost: WorkerLost, ctx: &mut Self::Context) {
+        let _turn = self.life.turn();
+        let Some(entry) = self.agents.get_mut(&lost.name) else { return };
+        entry.quarantined = true;
+        entry.warning = Some(lost.why);
+        // A cursor that is gone costs the agent its mail, not its life; without its worker nobody holds its
+        // terminal any more.
+        if lost.actor == ActorKind::PtyWorker {
+            let birth = entry.birth;
+            self.happen(&lost.name, birth, Happened::Overdue, ctx);
+        }
+    }
+}
+
+impl Handler<SessionUp> for AgentRegistry {
+    type Result = ();
+
+    fn handle(&mut self, up: SessionUp, _: &mut Self::Context) {
+        let _turn = self.life.turn();
+        self.node_name = Some(up.node_name.clone());
+        self.readiness.set(Readiness::Live { node_id: up.node_id.clone(), node_name: up.node_name.clone() });
+        info!(node = %up.node_name, id = %up.node_id, epoch = up.epoch.0, "node live at the engine");
+        self.publish(Event::SessionState { state: "live", detail: up.node_name.to_string() });
+    }
+}
+
+impl Handler<SessionDown> for AgentRegistry {
+    type Result = ();
+
+    fn handle(&mut self, down: SessionDown, _: &mut Self::Context) {
+        let _turn = self.life.turn();
+        let next = match down.retry_at {
+            Some(at) => {
+                let left = at.saturating_duration_since(std::time::Instant::now());
+                format!("next try in {:.1} s", left.as_secs_f64())
+            }
+            None => "waits for a person: see `relay-broker actors`, then `relay-broker resume`".to_owned(),
+        };
+        self.publish(Event::SessionState { state: "offline", detail: format!("{}; {next}", down.why) });
+        self.readiness.set(Readiness::Offline { why: down.why, next });
+    }
+}
+
+impl Handler<Invoke> for AgentRegistry {
+    type Result = ();
+
+    fn handle(&mut self, invoke: Invoke, ctx: &mut Self::Context) {
+        let _turn = self.life.turn();
+        let Invoke { invocation, action } = invoke;
+        let known = self.journal.invocation(&invocation);
+        let defaults = Defaults { cwd: &self.config.cwd, channels: &self.config.channels };
+        match self.running.plan(&invocation, known, action, defaults) {
+            Plan::Ignore => {}
+            Plan::Repeat(result) => {
+                // A session that is down is asked again by the engine.
+                self.doors.invocation_ended.tell(InvocationEnded { invocation, result }).ok();
+            }
+            Plan::Fail(why) => self.answer_invocation(invocation, InvocationResult::Failed(why)),
+            Plan::Spawn(spec) => self.spawn(*spec, Origin::Engine(invocation), None, ctx),
+            Plan::Release(name, reason) => {
+                let (reply, released) = Reply::channel();
+                let origin = Origin::Engine(invocation.clone());
+                let release = Release { name: name.clone(), reason, origin, force: false, reply };
+                self.release(release, ctx);
+                ctx.spawn(released.into_actor(self).map(move |released, registry, _| {
+                    let result = match released {
+                        Ok(Released::Ended(_) | Released::AlreadyGone) => InvocationResult::Released { name },
+                        Ok(Released::Unknown) => {
+                            InvocationResult::Failed("release_failed: no such agent on this node".to_owned())
+                        }
+                        Err(Unanswered) => {
+                            InvocationResult::Failed("release_failed: the registry restarted".to_owned())
+                        }
+                    };
+                    registry.answer_invocation(invocation, result);
+                }));
+            }
+        }
+        self.publish_inventory();
+    }
+}
+
+impl Handler<ListAgents> for AgentRegistry {
+    type Result = ();
+
+    fn handle(&mut self, list: ListAgents, _: &mut Self::Context) {
+        let _turn = self.life.turn();
+        // Whoever asked went away.
+        list.0.send(self.agents.values().map(Self::view).collect());
+    }
+}
+
+impl Handler<FindAgent> for AgentRegistry {
+    type Result = ();
+
+    fn handle(&mut self, find: FindAgent, _: &mut Self::Context) {
+        let _turn = self.life.turn();
+        let doors = self.agents.get(&find.name).and_then(|entry| {
+            let rooms = entry.rooms.as_ref()?;
+            Some(AgentDoors {
+                view: Self::view(entry),
+                input: rooms.input.clone(),
+                resize: rooms.resize.clone(),
+                snapshot: rooms.snapshot.clone(),
+                cursor: rooms.cursor.clone(),
+            })
+        });
+        // Whoever asked went away.
+        find.reply.send(doors);
+    }
+}
+
+impl Handler<SendMessage> for AgentRegistry {
+    type Result = ();
+
+    fn handle(&mut self, send: SendMessage, ctx: &mut Self::Context) {
+        let _turn = self.life.turn();
+        let SendMessage { to, text, mode, thread, reply } = send;
+        let engine = self.engine.clone();
+        let sent = async move { engine.send(to, text, mode, thread).await };
+        ctx.spawn(sent.into_actor(self).map(|sent, _, _| {
+            // Whoever asked went away; the message is on its way all the same.
+            reply.send(sent);
+        }));
+    }
+}

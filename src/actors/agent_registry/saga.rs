@@ -13,7 +13,7 @@
 use crate::messages::{
     pty::{EndedBy, ExitRecord},
     release::Released,
-    session::{RegisterRefused, Registration},
+    session::RegisterRefused,
     spawn::{SpawnRefused, Started},
 };
 
@@ -159,8 +159,7 @@ impl Saga {
 
             (Phase::Starting, Event::Survived(started)) => {
                 self.phase = Phase::Live;
-                let mut effects =
-                    vec![Effect::Announce(started.clone()), Effect::AnswerSpawn(Ok(started))];
+                let mut effects = vec![Effect::Announce(started.clone()), Effect::AnswerSpawn(Ok(started))];
                 if let Some((force, by)) = self.release_wanted.take() {
                     effects.append(&mut self.step(Event::ReleaseAsked { force, by }));
                 }
@@ -179,10 +178,9 @@ impl Saga {
                 Vec::new()
             }
 
-            (Phase::Starting, Event::ChildEnded(exit)) => self.give_up(SpawnRefused::DiedAtOnce {
-                exit: exit.how(),
-                output: exit.last_output,
-            }),
+            (Phase::Starting, Event::ChildEnded(exit)) => {
+                self.give_up(SpawnRefused::DiedAtOnce { exit: exit.how(), output: exit.last_output })
+            }
             (Phase::Live | Phase::Releasing, Event::ChildEnded(exit)) => self.bury(Some(exit)),
             (Phase::Live | Phase::Releasing, Event::Overdue) => self.bury(None),
 
@@ -234,7 +232,7 @@ mod tests {
     }
 
     fn started() -> Started {
-        Started { pid: 7, harness: "plain".into() }
+        Started { pid: 7, harness: "plain".into(), spawn: "s".into(), at_tick: 1 }
     }
 
     fn exit() -> ExitRecord {
@@ -354,10 +352,10 @@ mod tests {
         };
         assert_eq!(early(0).1, ["AnswerSpawn", "AnswerReleases"]);
         assert_eq!(early(1).1, ["Deregister", "AnswerSpawn", "AnswerReleases"]);
-        assert_eq!(early(2), (
-            Phase::Releasing,
-            ["Announce", "AnswerSpawn", "Terminate"].map(String::from).to_vec()
-        ));
+        assert_eq!(
+            early(2),
+            (Phase::Releasing, ["Announce", "AnswerSpawn", "Terminate"].map(String::from).to_vec())
+        );
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::{
         delivery::{CancelInjections, Inject, InjectReport, WorkerGone, WorkerUp},
         observe::Publish,
         pty::{ChildExited, Input, Resize, StateChanged, TakeSnapshot, Terminate, WorkerView},
-        spawn::{AgentEnv, SpawnRefused, SpawnSpec},
+        spawn::{AgentEnv, SpawnRefused, SpawnSpec, Started},
     },
     supervision::{Detail, Lifeline, Post},
 };
@@ -49,15 +49,6 @@ pub struct WorkerDoors {
     pub state: Post<StateChanged>,
     /// The live output, to the event hub.
     pub publish: Post<Publish>,
-}
-
-/// A program that survived its first moments.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Started {
-    /// Its process.
-    pub pid: u32,
-    /// The rule set in use.
-    pub harness: String,
 }
 
 /// The actor. See the module.

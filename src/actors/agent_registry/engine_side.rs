@@ -1,0 +1,232 @@
+//! What the registry says to the engine over HTTP: the fallback registration, the channels of a new agent,
+//! and the messages of the person at this broker, sent under an identity of the broker's own.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+use tracing::{info, warn};
+
+use crate::{
+    ids::{AgentId, AgentName, AgentToken, NodeName, WorkspaceKey},
+    messages::{
+        send::{Recipient, SendRefused, Sent},
+        session::Registration,
+    },
+    store::private_file::{read_private, write_private},
+    wire::{
+        api::{PostDm, PostMessage, PostReply},
+        client::{ApiError, ApiErrorKind, EngineClient},
+    },
+};
+
+/// Names tried for the broker's own identity before giving up.
+const NAMES_TRIED: u32 = 5;
+
+/// The engine as the registry sees it.
+pub(super) struct EngineSide {
+    client: EngineClient,
+    key: Option<WorkspaceKey>,
+    /// The name wanted for the broker's own identity.
+    instance: String,
+    /// `human` unless configured otherwise.
+    agent_type: String,
+    /// Where that identity is kept over restarts.
+    identity_file: PathBuf,
+    /// Found or made by the first message; the lock makes it once for all who wait.
+    identity: Mutex<Option<Identity>>,
+}
+
+/// Who the broker is at the engine when it speaks for a person.
+#[derive(Clone)]
+struct Identity {
+    name: String,
+    token: AgentToken,
+}
+
+/// The same on disk. Valid for one engine and one workspace alone.
+#[derive(Serialize, Deserialize)]
+struct StoredIdentity {
+    base_url: String,
+    name: String,
+    agent_id: AgentId,
+    token: String,
+}
+
+impl EngineSide {
+    pub(super) fn new(
+        client: EngineClient,
+        key: Option<WorkspaceKey>,
+        instance: String,
+        agent_type: String,
+        identity_file: PathBuf,
+    ) -> Self {
+        Self { client, key, instance, agent_type, identity_file, identity: Mutex::new(None) }
+    }
+
+    /// Registers over HTTP and binds to this node: the fallback for a socket that is down. The second part
+    /// of the answer is a warning when the agent exists but is not bound yet.
+    pub(super) async fn register(
+        &self,
+        name: &AgentName,
+        node: Option<&NodeName>,
+    ) -> Result<(Registration, Option<String>), String> {
+        let Some(key) = &self.key else { return Err("this broker has no workspace key".to_owned()) };
+        let made = self.client.create_agent(key, name.as_str(), "agent").await.map_err(|e| e.to_string())?;
+        let mut registration = Registration { agent_id: made.id, token: made.token, ack_seq: None };
+        let Some(node) = node else {
+            return Ok((registration, Some("not bound to this node until it is connected".to_owned())));
+        };
+        match self.client.bind_agent(key, node.as_str(), name.as_str(), None).await {
+            Ok(binding) => {
+                registration.ack_seq = binding.delivery_ack_seq;
+                Ok((registration, None))
+            }
+            Err(error) => {
+                warn!(agent = %name, %error, "registered over HTTP but not bound to this node");
+                Ok((registration, Some(format!("not bound to this node until it is connected: {error}"))))
+            }
+        }
+    }
+
+    /// Joins an agent's channels with its own token. A channel that cannot be joined costs that channel.
+    pub(super) async fn join(&self, agent: &AgentName, token: &AgentToken, channels: &[String]) {
+        for channel in channels {
+            let channel = channel.trim_start_matches('#');
+            if let Err(error) = self.client.create_channel(token, channel).await
+                && !error.is("channel_already_exists")
+            {
+                warn!(%agent, channel, %error, "channel not created");
+            }
+            if let Err(error) = self.client.join_channel(token, channel).await {
+                warn!(%agent, channel, %error, "channel not joined");
+            }
+        }
+    }
+
+    /// Sends a message for the person at this broker.
+    pub(super) async fn send(
+        &self,
+        to: Recipient,
+        text: String,
+        mode: crate::messages::delivery::Mode,
+        thread: Option<crate::ids::MsgId>,
+    ) -> Result<Sent, SendRefused> {
+        let who = self.identity().await.map_err(|error| refused(&error))?;
+        let msg_id = match (to, thread) {
+            (_, Some(thread)) => {
+                let reply = PostReply { text, ..PostReply::default() };
+                self.client.post_reply(&who.token, &thread, &reply).await.map(|message| message.id)
+            }
+            (Recipient::Direct(to), None) => {
+                let dm = PostDm { to, text, mode: Some(mode), attachments: None };
+                self.client.post_dm(&who.token, &dm).await.map(|sent| sent.id)
+            }
+            (Recipient::Channel(channel), None) => {
+                let message = PostMessage::text(text, Some(mode));
+                match self.client.post_message(&who.token, &channel, &message).await {
+                    Err(error) if error.is("agent_not_in_channel") || error.is("forbidden") => {
+                        self.client.join_channel(&who.token, &channel).await.map_err(|e| refused(&e))?;
+                        self.client.post_message(&who.token, &channel, &message).await
+                    }
+                    posted => posted,
+                }
+                .map(|message| message.id)
+            }
+        };
+        match msg_id {
+            Ok(msg_id) => Ok(Sent { msg_id, from: who.name }),
+            Err(error) => {
+                if error.status == Some(401) {
+                    // The identity was deleted or its token rotated: the next message makes a new one.
+                    *self.identity.lock().await = None;
+                    self.forget();
+                }
+                Err(refused(&error))
+            }
+        }
+    }
+
+    /// The broker's own identity: the one of this process, of an earlier one, or a new one. A taken name is
+    /// never taken over; another one is chosen.
+    async fn identity(&self) -> Result<Identity, ApiError> {
+        let mut held = self.identity.lock().await;
+        if let Some(identity) = &*held {
+            return Ok(identity.clone());
+        }
+        let identity = match self.stored() {
+            Some(identity) => identity,
+            None => self.create().await?,
+        };
+        *held = Some(identity.clone());
+        Ok(identity)
+    }
+
+    async fn create(&self) -> Result<Identity, ApiError> {
+        let key = self.key.as_ref().ok_or_else(|| ApiError {
+            kind: ApiErrorKind::Unsendable,
+            status: None,
+            code: "no_workspace_key".to_owned(),
+            message: "this broker has no workspace key, so it cannot speak for a person".to_owned(),
+            retry_after: None,
+        })?;
+        let mut name = self.instance.clone();
+        let mut tried = 1;
+        let made = loop {
+            match self.client.create_agent(key, &name, &self.agent_type).await {
+                Err(error) if error.is("agent_already_exists") && tried < NAMES_TRIED => {
+                    tried += 1;
+                    name = format!("{}-{:04x}", self.instance, rand::random::<u16>());
+                }
+                made => break made?,
+            }
+        };
+        info!(name, "registered as a person at the engine");
+        let stored = StoredIdentity {
+            base_url: self.client.endpoint().base_url().to_owned(),
+            name: name.clone(),
+            agent_id: made.id,
+            token: made.token.expose().to_owned(),
+        };
+        let kept = serde_json::to_vec(&stored)
+            .map_err(std::io::Error::other)
+            .and_then(|json| write_private(&self.identity_file, &json));
+        if let Err(error) = kept {
+            warn!(%error, "the broker's own identity is not kept over a restart");
+        }
+        Ok(Identity { name, token: made.token })
+    }
+
+    fn stored(&self) -> Option<Identity> {
+        let bytes = match read_private(&self.identity_file) {
+            Ok(bytes) => bytes?,
+            Err(error) => {
+                warn!(%error, "the broker's own identity cannot be read; making a new one");
+                return None;
+            }
+        };
+        let stored: StoredIdentity = serde_json::from_slice(&bytes).ok()?;
+        let here = stored.base_url == self.client.endpoint().base_url();
+        here.then(|| Identity { name: stored.name, token: AgentToken::from(stored.token) })
+    }
+
+    fn forget(&self) {
+        if let Err(error) = std::fs::remove_file(&self.identity_file)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            warn!(%error, "the broker's refused identity cannot be removed");
+        }
+    }
+}
+
+fn refused(error: &ApiError) -> SendRefused {
+    if error.is_retryable() {
+        return SendRefused::Unreachable(error.to_string());
+    }
+    match error.code.as_str() {
+        "agent_not_found" | "channel_not_found" | "message_not_found" => {
+            SendRefused::NoSuchRecipient(error.message.clone())
+        }
+        _ => SendRefused::Engine { code: error.code.clone(), message: error.message.clone() },
+    }
+}
