@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{
     frames::{AcceptedCapability, Provider},
-    json::{null_as_default, secret},
+    json::{null_as_default, number_or_null, secret},
 };
 use crate::{
     ids::{AgentId, AgentToken, MsgId, NodeId, NodeName, NodeToken, Seq, WorkspaceId, WorkspaceKey},
@@ -208,7 +208,7 @@ pub struct PublicNode {
     #[serde(default)]
     pub handlers_live: bool,
     /// Null from 7.0 on when never reported.
-    #[serde(default)]
+    #[serde(default, serialize_with = "number_or_null")]
     pub load: Option<f64>,
     /// Agents now.
     #[serde(default)]

@@ -11,14 +11,14 @@
 
 use std::{borrow::Cow, fmt};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{
     Map, Value,
     value::{RawValue, to_raw_value},
 };
 
 use super::json::{
-    Headless, null, null_as_default, objects, present, present_object, secret, unsigned, write_framed,
+    Headless, null, null_as_default, number, objects, present, present_object, secret, unsigned, write_framed,
 };
 use crate::{
     ids::{AgentId, AgentToken, DeliveryId, InvocationId, MsgId, NodeId, Seq},
@@ -130,9 +130,15 @@ impl Capability {
 }
 
 /// A node's load: a finite number, at least 0. What we send is 0 to 1.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "f64", into = "f64")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+#[serde(try_from = "f64")]
 pub struct Load(f64);
+
+impl Serialize for Load {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        number(self.0, s)
+    }
+}
 
 impl Load {
     /// A load from 0 to 1; what is outside is moved to the nearer end, and what is no number is 0.
@@ -150,12 +156,6 @@ impl TryFrom<f64> for Load {
     type Error = &'static str;
     fn try_from(load: f64) -> Result<Self, Self::Error> {
         if load.is_finite() && load >= 0.0 { Ok(Self(load)) } else { Err("load must be a number from 0 up") }
-    }
-}
-
-impl From<Load> for f64 {
-    fn from(load: Load) -> Self {
-        load.0
     }
 }
 
@@ -588,8 +588,8 @@ pub struct EngineError {
     /// The id of the request; invented when the request could not be read.
     #[serde(default)]
     pub id: String,
-    /// False.
-    #[serde(default)]
+    /// False, whatever came.
+    #[serde(skip_deserializing)]
     ok: bool,
     /// What to decide on.
     #[serde(default)]

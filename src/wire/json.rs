@@ -171,6 +171,29 @@ impl<'de> Deserialize<'de> for SafeInteger {
     }
 }
 
+/// A number as JavaScript writes it: a whole one without a fraction.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    reason = "up to 2^53 a double is exact"
+)]
+pub(crate) fn number<S: Serializer>(n: f64, s: S) -> Result<S::Ok, S::Error> {
+    if n.fract() == 0.0 && n.abs() <= SAFE_INTEGER_MAX as f64 {
+        s.serialize_i64(n as i64)
+    } else {
+        s.serialize_f64(n)
+    }
+}
+
+/// The same for a number that may be null.
+#[allow(clippy::ref_option, clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+pub(crate) fn number_or_null<S: Serializer>(n: &Option<f64>, s: S) -> Result<S::Ok, S::Error> {
+    match n {
+        Some(n) => number(*n, s),
+        None => s.serialize_none(),
+    }
+}
+
 /// The JSON `null`.
 pub(crate) fn null() -> Box<RawValue> {
     RawValue::NULL.to_owned()

@@ -25,3 +25,6 @@ pub mod socket;
 
 mod json;
 mod net;
+
+#[cfg(test)]
+mod contract;

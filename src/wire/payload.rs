@@ -207,3 +207,212 @@ fn surrogate(text: &str) -> Option<u16> {
     let unit = u16::from_str_radix(hex, 16).ok()?;
     (0xD800..=0xDFFF).contains(&unit).then_some(unit)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(payload: &Value) -> Content {
+        read_text(&payload.to_string())
+    }
+
+    fn read_text(payload: &str) -> Content {
+        content(&RawValue::from_string(payload.to_owned()).unwrap(), "otter-1", &MsgId::from("m-1"))
+    }
+
+    fn note(payload: &Value) -> Note {
+        match read(payload) {
+            Content::Inject(note) => note,
+            other => panic!("not injected: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_alias_of_a_message_is_injected() {
+        let aliases = [
+            ("message", &["created", "received", "new", "sent", "delivered"][..]),
+            ("thread", &["reply", "message.created", "message.sent"]),
+            ("dm", &["received", "created", "new", "sent", "message.created"]),
+            ("direct_message", &["received", "created", "new", "sent"]),
+            ("group_dm", &["received", "created", "new", "sent", "message.created"]),
+        ];
+        let mut count = 0;
+        for (family, ways) in aliases {
+            for way in ways {
+                count += 1;
+                let kind = format!("{family}.{way}");
+                let note = note(&json!({"type": kind, "data": {"text": "hi", "agent_name": "keeper"}}));
+                assert_eq!(
+                    (note.body.as_str(), note.from.as_str(), note.system),
+                    ("hi", "keeper", false),
+                    "{kind}"
+                );
+            }
+        }
+        assert_eq!(count, 22);
+        for untyped in
+            [json!({"text": "hi"}), json!({"type": "", "text": "hi"}), json!({"type": null, "text": "hi"})]
+        {
+            assert_eq!(note(&untyped).body, "hi");
+        }
+    }
+
+    #[test]
+    fn receipts_are_acked_and_what_is_unknown_says_so() {
+        for kind in ["message.reacted", "message.read"] {
+            assert_eq!(
+                read(&json!({"type": kind, "data": {"text": "x"}})),
+                Content::AckOnly(kind.to_owned())
+            );
+        }
+        for unusable in [
+            json!({"type": "message.deleted", "data": {"text": "x"}}),
+            json!({"type": "Message.Created", "data": {"text": "x"}}),
+            json!({"type": 7, "text": "x"}),
+            json!({"type": "message.created", "data": {"agent_name": "keeper"}}),
+            json!({"type": "message.created", "data": {"text": " \n"}}),
+            json!("x"),
+            json!(["x"]),
+            Value::Null,
+        ] {
+            assert!(matches!(read(&unusable), Content::Unusable(_)), "{unusable}");
+        }
+    }
+
+    #[test]
+    fn nested_fields_win_over_flat_ones_and_flat_ones_are_used_alone() {
+        let flat = json!({"text": "flat", "from": "f", "channel": "kelp", "thread_id": "t-1"});
+        let read = note(&flat);
+        assert_eq!((read.body.as_str(), read.from.as_str(), read.target.as_str()), ("flat", "f", "#kelp"));
+        assert_eq!(read.thread, Some("t-1".into()));
+
+        let mut both = flat;
+        both["data"] =
+            json!({"text": "nested", "agent_name": "n", "channel_name": "reef", "thread_id": "t-2"});
+        let read = note(&both);
+        assert_eq!((read.body.as_str(), read.from.as_str(), read.target.as_str()), ("nested", "n", "#reef"));
+        assert_eq!(read.thread, Some("t-2".into()));
+    }
+
+    #[test]
+    fn a_field_is_found_wherever_the_contract_allows_it() {
+        let at = |pointer: &str, value: Value| {
+            pointer.rsplit('/').filter(|key| !key.is_empty()).fold(value, |inner, key| json!({key: inner}))
+        };
+        let with = |pointer: &str| {
+            let mut payload = at(pointer, json!("found"));
+            if payload.pointer("/text").is_none() && payload.get("body").is_none() {
+                payload["body"] = json!("b");
+            }
+            note(&payload)
+        };
+        for pointer in [
+            "/data/text",
+            "/data/message/text",
+            "/text",
+            "/body",
+            "/content",
+            "/message/text",
+            "/payload/text",
+        ] {
+            assert_eq!(note(&at(pointer, json!("found"))).body, "found", "{pointer}");
+        }
+        for pointer in [
+            "/data/agent_name",
+            "/data/from_name",
+            "/data/message/agent_name",
+            "/from",
+            "/sender",
+            "/author",
+            "/message/agent_name",
+            "/message/from",
+            "/payload/from",
+            "/data/from_agent_id",
+        ] {
+            assert_eq!(with(pointer).from, "found", "{pointer}");
+        }
+        for pointer in ["/target", "/to", "/recipient", "/message/target"] {
+            assert_eq!(with(pointer).target, "found", "{pointer}");
+        }
+        for pointer in ["/data/channel_name", "/channel", "/message/channel"] {
+            assert_eq!(with(pointer).target, "#found", "{pointer}");
+        }
+        for pointer in ["/data/thread_id", "/thread_id", "/threadId", "/data/parent_id"] {
+            assert_eq!(with(pointer).thread, Some("found".into()), "{pointer}");
+        }
+        for pointer in ["/data/created_at", "/data/message/created_at", "/created_at"] {
+            assert_eq!(with(pointer).sent_at.as_deref(), Some("found"), "{pointer}");
+        }
+    }
+
+    #[test]
+    fn a_channel_has_one_hash_and_a_direct_message_goes_to_its_reader() {
+        for channel in ["kelp", "#kelp", "##kelp"] {
+            assert_eq!(note(&json!({"data": {"text": "x", "channel_name": channel}})).target, "#kelp");
+        }
+        assert_eq!(note(&json!({"type": "dm.received", "data": {"text": "x"}})).target, "otter-1");
+    }
+
+    #[test]
+    fn a_message_never_shows_raw_json_nor_speaks_as_the_engine() {
+        let nameless = note(&json!({"type": "message.created", "data": {"text": "x"}}));
+        assert_eq!(nameless.from, "unknown sender");
+        let silent = json!({"type": "message.created", "data": {"agent_name": "keeper", "output": {"a": 1}}});
+        assert!(matches!(read(&silent), Content::Unusable(_)));
+        let attached =
+            json!({"type": "message.created", "data": {"text": "", "attachments": ["f-1", "f-2"]}});
+        assert_eq!(note(&attached).body, "[2 attachment(s), no text]");
+    }
+
+    #[test]
+    fn the_result_of_an_action_is_exactly_its_value() {
+        for (output, body) in [
+            (json!({"low": "16:00", "at": [1, 2]}), r#"{"at":[1,2],"low":"16:00"}"#),
+            (json!([1, "two", null]), r#"[1,"two",null]"#),
+            (json!(7.5), "7.5"),
+            (json!(false), "false"),
+            (json!("plain"), "plain"),
+        ] {
+            for (kind, key) in
+                [("action.completed", "output"), ("action.failed", "error"), ("action.denied", "error")]
+            {
+                let mut payload = json!({"type": kind, "data": {"action_name": "tide", "output": null}});
+                payload["data"][key] = output.clone();
+                let note = note(&payload);
+                assert_eq!(note.body, body, "{kind}");
+                assert_eq!(note.from, format!("action tide {}", &kind[7..]));
+                assert!(note.system);
+                assert_eq!(note.target, "otter-1");
+            }
+        }
+    }
+
+    #[test]
+    fn a_result_without_a_value_falls_back_to_its_data_and_then_to_the_payload() {
+        let bare =
+            note(&json!({"type": "action.completed", "data": {"action_name": "tide", "output": null}}));
+        assert_eq!(bare.body, r#"{"action_name":"tide","output":null}"#);
+        let empty = note(&json!({"type": "action.completed"}));
+        assert_eq!(empty.body, r#"{"type":"action.completed"}"#);
+        assert_eq!(empty.from, "action unnamed completed");
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_costs_one_character_and_not_the_message() {
+        for (escaped, shown) in [
+            (r"cut \ud83d here", "cut \u{FFFD} here"),
+            (r"cut \ude00", "cut \u{FFFD}"),
+            (r"\ud83d\ud83d\ude00", "\u{FFFD}\u{1F600}"),
+            (r"whole \ud83d\ude00 \ud83d", "whole \u{1F600} \u{FFFD}"),
+            (r"\\ud83d is text, \ud83d is not", "\\ud83d is text, \u{FFFD} is not"),
+            (r"\ud83dé", "\u{FFFD}é"),
+        ] {
+            match read_text(&format!(r#"{{"text":"{escaped}"}}"#)) {
+                Content::Inject(note) => assert_eq!(note.body, shown),
+                other => panic!("{escaped}: {other:?}"),
+            }
+        }
+    }
+}
