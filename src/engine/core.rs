@@ -186,7 +186,10 @@ impl Core {
 
     /// Runs one job in its savepoint: what a refused, failed or panicked job had written is undone, and
     /// what it wanted to send is forgotten.
-    fn attempt<T>(&mut self, job: impl FnOnce(&mut Self) -> Result<T, Failure>) -> Result<T, Failure> {
+    pub(super) fn attempt<T>(
+        &mut self,
+        job: impl FnOnce(&mut Self) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         let noted = self.effects.len();
         self.store.savepoint()?;
         let outcome = catch_unwind(AssertUnwindSafe(|| job(self))).unwrap_or_else(|_| {
@@ -200,10 +203,6 @@ impl Core {
             self.store.undo()?;
         }
         outcome
-    }
-
-    fn sweep(&mut self) -> Result<(), Failure> {
-        Ok(())
     }
 
     /// Writes down which rows have been handed to a socket since the last batch. It rides on the next

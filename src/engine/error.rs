@@ -51,6 +51,14 @@ impl Failure {
         Self::refused(409, code, message)
     }
 
+    pub(super) fn too_large(code: &'static str, message: impl Into<String>) -> Self {
+        Self::refused(413, code, message)
+    }
+
+    pub(super) fn unavailable(code: &'static str, message: impl Into<String>) -> Self {
+        Self::refused(503, code, message)
+    }
+
     /// The answer as a client sees it; what failed inside stays inside.
     pub(super) fn refusal(&self) -> Refusal {
         match self {

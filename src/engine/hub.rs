@@ -33,7 +33,7 @@ pub(super) type LinkId = u64;
 /// What must happen outside the store once a batch is on disk.
 pub(super) enum Effect {
     /// A node's socket is open; an older one of that node is closed as superseded.
-    Attach { link: LinkId, node: Arc<str>, outbox: Outbox },
+    Attach { link: LinkId, node: Arc<str>, outbox: Outbox, since: i64 },
     /// A socket is gone.
     Detach { link: LinkId },
     /// The node has spoken its first word: its mail may flow.
@@ -150,6 +150,8 @@ pub(super) struct Hub {
 struct Link {
     id: LinkId,
     outbox: Outbox,
+    /// When it was opened, in Unix milliseconds.
+    since: i64,
     ready: bool,
     /// The last seq of each agent that went into this socket.
     sent: HashMap<i64, i64>,
@@ -169,6 +171,11 @@ impl Hub {
         self.links.get(node).is_some_and(|link| link.ready)
     }
 
+    /// When the current socket of `node` was opened, in Unix milliseconds.
+    pub(super) fn since(&self, node: &str) -> Option<i64> {
+        self.links.get(node).map(|link| link.since)
+    }
+
     /// What went into sockets since the last call.
     pub(super) fn take_handed(&mut self) -> Vec<Handed> {
         std::mem::take(&mut self.handed)
@@ -176,7 +183,7 @@ impl Hub {
 
     pub(super) fn apply(&mut self, effect: Effect) {
         match effect {
-            Effect::Attach { link, node, outbox } => self.attach(link, node, outbox),
+            Effect::Attach { link, node, outbox, since } => self.attach(link, node, outbox, since),
             Effect::Detach { link } => self.links.retain(|_, current| current.id != link),
             Effect::Ready { node } => self.with(&node, |link| link.ready = true),
             Effect::Silent { node } => self.with(&node, |link| link.ready = false),
@@ -207,10 +214,11 @@ impl Hub {
         Ok(())
     }
 
-    fn attach(&mut self, id: LinkId, node: Arc<str>, outbox: Outbox) {
+    fn attach(&mut self, id: LinkId, node: Arc<str>, outbox: Outbox, since: i64) {
         let link = Link {
             id,
             outbox,
+            since,
             ready: false,
             sent: HashMap::new(),
             backlog: VecDeque::new(),

@@ -17,9 +17,11 @@ mod error;
 mod frames;
 mod hub;
 mod ids;
+mod ops;
 mod routes;
 mod rules;
 mod store;
+mod views;
 
 use std::{path::PathBuf, sync::mpsc, thread::JoinHandle, time::Duration};
 

@@ -106,13 +106,6 @@ impl Store {
         self.agent_where("token_hash = ?1", params![hash])
     }
 
-    /// The hash of an agent's current token, for callers that must prove which life they mean.
-    pub(in crate::engine) fn agent_token_hash(&self, id: i64) -> rusqlite::Result<String> {
-        self.conn
-            .prepare_cached("SELECT token_hash FROM agents WHERE id = ?")?
-            .query_row([id], |row| row.get(0))
-    }
-
     /// Every agent of a workspace, by name.
     pub(in crate::engine) fn agents(&self, workspace: i64) -> rusqlite::Result<Vec<AgentRow>> {
         self.conn

@@ -172,30 +172,40 @@ impl Store {
     }
 
     /// Turns expired open rows into dead letters, at most `limit`; answers how many.
-    pub(in crate::engine) fn expire(&self, limit: i64) -> rusqlite::Result<usize> {
+    pub(in crate::engine) fn expire(&self, limit: usize) -> rusqlite::Result<usize> {
         let now = self.now();
-        // Every message lives equally long, so an agent's oldest open row expires first: one look per agent.
-        let due: Vec<(i64, i64)> = self
+        let agents: Vec<i64> = self
             .conn
-            .prepare_cached(
-                "SELECT d.agent_id, d.seq FROM agents a JOIN deliveries d ON d.agent_id = a.id AND d.status < 2
-                 WHERE a.unacked > 0 AND d.expires_at <= ?1
-                   AND d.seq < (SELECT min(o.seq) FROM deliveries o
-                                WHERE o.agent_id = a.id AND o.status < 2) + ?2
-                 LIMIT ?2",
-            )?
-            .query_map([now, limit], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .prepare_cached("SELECT id FROM agents WHERE unacked > 0")?
+            .query_map([], |row| row.get(0))?
             .collect::<rusqlite::Result<_>>()?;
-        for (agent, seq) in &due {
-            self.conn
-                .prepare_cached(
-                    "UPDATE deliveries SET status = 4, dead_at = ?3, updated_at = ?3
-                     WHERE agent_id = ?1 AND seq = ?2",
-                )?
-                .execute([*agent, *seq, now])?;
-            self.settle(*agent, 1)?;
+        let mut expired = 0;
+        for agent in agents {
+            // All messages live equally long, so the expired ones are the oldest: the look ends at the first
+            // that is not.
+            let mut due = Vec::new();
+            let mut statement = self.conn.prepare_cached(
+                "SELECT seq, expires_at FROM deliveries WHERE agent_id = ? AND status < 2 ORDER BY seq",
+            )?;
+            let mut rows = statement.query([agent])?;
+            while let Some(row) = rows.next()? {
+                if row.get::<_, i64>(1)? > now || expired + due.len() >= limit {
+                    break;
+                }
+                due.push(row.get::<_, i64>(0)?);
+            }
+            for seq in &due {
+                self.conn
+                    .prepare_cached(
+                        "UPDATE deliveries SET status = 4, dead_at = ?3, updated_at = ?3
+                         WHERE agent_id = ?1 AND seq = ?2",
+                    )?
+                    .execute([agent, *seq, now])?;
+            }
+            self.settle(agent, due.len())?;
+            expired += due.len();
         }
-        Ok(due.len())
+        Ok(expired)
     }
 
     /// The rows of an agent's mailbox, newest first.

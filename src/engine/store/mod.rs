@@ -69,6 +69,11 @@ impl Store {
             [],
             |row| row.get(0),
         )?;
+        // Whoever was online was so over a socket that is gone.
+        conn.execute_batch(
+            "UPDATE agents SET status = 'offline' WHERE node_id IN (SELECT id FROM nodes WHERE online = 1);
+             UPDATE nodes SET online = 0, handlers_live = 0, load = 0, active_agents = 0 WHERE online = 1;",
+        )?;
         Ok(Self { conn, ids: Snowflakes::after(last) })
     }
 

@@ -12,7 +12,6 @@ pub(in crate::engine) struct NodeRow {
     pub(in crate::engine) name: String,
     pub(in crate::engine) kind: String,
     pub(in crate::engine) role: String,
-    pub(in crate::engine) token_hash: String,
     pub(in crate::engine) capabilities: String,
     pub(in crate::engine) tags: String,
     pub(in crate::engine) version: String,
@@ -38,7 +37,7 @@ pub(in crate::engine) struct NewNode<'a> {
     pub(in crate::engine) max_agents: i64,
 }
 
-const COLUMNS: &str = "id, workspace_id, name, kind, role, token_hash, capabilities, tags, version, \
+const COLUMNS: &str = "id, workspace_id, name, kind, role, capabilities, tags, version, \
      max_agents, online, handlers_live, load, active_agents, last_heartbeat_at, created_at";
 
 fn read(row: &Row<'_>) -> rusqlite::Result<NodeRow> {
@@ -48,17 +47,16 @@ fn read(row: &Row<'_>) -> rusqlite::Result<NodeRow> {
         name: row.get(2)?,
         kind: row.get(3)?,
         role: row.get(4)?,
-        token_hash: row.get(5)?,
-        capabilities: row.get(6)?,
-        tags: row.get(7)?,
-        version: row.get(8)?,
-        max_agents: row.get(9)?,
-        online: row.get(10)?,
-        handlers_live: row.get(11)?,
-        load: row.get(12)?,
-        active_agents: row.get(13)?,
-        last_heartbeat_at: row.get(14)?,
-        created_at: row.get(15)?,
+        capabilities: row.get(5)?,
+        tags: row.get(6)?,
+        version: row.get(7)?,
+        max_agents: row.get(8)?,
+        online: row.get(9)?,
+        handlers_live: row.get(10)?,
+        load: row.get(11)?,
+        active_agents: row.get(12)?,
+        last_heartbeat_at: row.get(13)?,
+        created_at: row.get(14)?,
     })
 }
 
