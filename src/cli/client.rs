@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use actix_web::http::{StatusCode, header};
+use actix_web::http::{Method, StatusCode, header};
 use awc::{Client, ClientResponse, error::SendRequestError};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -48,20 +48,20 @@ impl Api {
 
     /// Asks for something.
     pub(super) async fn get(&self, path: &str) -> Result<Answer, Failure> {
-        self.ask(|| self.request(awc::http::Method::GET, path).send()).await
+        self.ask(|| self.request(Method::GET, path).send()).await
     }
 
     /// Asks for something to be done.
     pub(super) async fn post(&self, path: &str, body: &impl Serialize) -> Result<Answer, Failure> {
-        self.ask(|| self.request(awc::http::Method::POST, path).send_json(body)).await
+        self.ask(|| self.request(Method::POST, path).send_json(body)).await
     }
 
     /// Asks for something to be ended.
-    pub(super) async fn delete(&self, path: &str) -> Result<Answer, Failure> {
-        self.ask(|| self.request(awc::http::Method::DELETE, path).send()).await
+    pub(super) async fn delete(&self, path: &str, body: &impl Serialize) -> Result<Answer, Failure> {
+        self.ask(|| self.request(Method::DELETE, path).send_json(body)).await
     }
 
-    fn request(&self, method: awc::http::Method, path: &str) -> awc::ClientRequest {
+    fn request(&self, method: Method, path: &str) -> awc::ClientRequest {
         let url = format!("{}{path}", self.broker.url);
         self.client.request(method, url).bearer_auth(self.broker.api_key.expose())
     }
@@ -133,7 +133,8 @@ fn is_json<S>(response: &ClientResponse<S>) -> bool {
 
 fn refused(status: StatusCode, starting: bool, body: &[u8]) -> Failure {
     if starting {
-        let said = "the broker is still starting; its log says what it waits for, then try again";
+        let text = String::from_utf8_lossy(body);
+        let said = format!("{}; try again when it has started, its log says more", text.trim());
         return Failure::new(Exit::Failed, said);
     }
     let refusal: Refusal = serde_json::from_slice(body).unwrap_or_default();

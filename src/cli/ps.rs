@@ -34,11 +34,16 @@ struct Agent {
     pid: Option<u32>,
     #[serde(default)]
     channels: Vec<String>,
-    #[serde(default)]
-    current_state: Option<String>,
-    /// Our own, finer than `current_state`.
+    /// What it does, once its terminal says so.
     #[serde(default)]
     state: Option<String>,
+    /// Where it is in its life.
+    #[serde(default)]
+    phase: Option<String>,
+    #[serde(default)]
+    because: String,
+    #[serde(default)]
+    pending_messages: u64,
     #[serde(default)]
     last_activity_ms: Option<u64>,
 }
@@ -57,18 +62,26 @@ pub(super) fn run(args: &Args, env: &Env) -> Result<Exit, Failure> {
         return Ok(Exit::Ok);
     }
     let rows: Vec<_> = listing.agents.into_iter().map(row).collect();
-    ui::line(&ui::table(&["NAME", "PID", "STATE", "QUIET FOR", "PROGRAM", "CHANNELS"], &rows))?;
+    ui::line(&ui::table(
+        &["NAME", "PID", "STATE", "MAIL", "QUIET FOR", "PROGRAM", "CHANNELS", "WHY"],
+        &rows,
+    ))?;
     Ok(Exit::Ok)
 }
 
 fn row(agent: Agent) -> Vec<String> {
     let unknown = || "-".to_owned();
+    // Only in its usual life does the terminal's word say more than the registry's.
+    let live = agent.phase.as_deref().is_none_or(|phase| phase == "live");
+    let state = if live { agent.state.or(agent.phase) } else { agent.phase }.unwrap_or_else(unknown);
     vec![
         agent.name,
         agent.pid.map_or_else(unknown, |pid| pid.to_string()),
-        agent.state.or(agent.current_state).unwrap_or_else(unknown),
+        state,
+        agent.pending_messages.to_string(),
         agent.last_activity_ms.map_or_else(unknown, ui::span),
         agent.cli.map_or_else(unknown, |cli| ui::plain(&cli)),
         agent.channels.iter().map(|name| format!("#{name}")).collect::<Vec<_>>().join(" "),
+        ui::plain(&agent.because),
     ]
 }

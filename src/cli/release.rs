@@ -1,6 +1,6 @@
 //! `release`: ends an agent.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     Exit, Failure, agent_name,
@@ -26,37 +26,47 @@ pub(super) struct Args {
     place: Where,
 }
 
-#[derive(Debug, Deserialize)]
-struct Listing {
-    agents: Vec<Named>,
+#[derive(Serialize)]
+struct Request {
+    force: bool,
 }
 
-#[derive(Debug, Deserialize)]
-struct Named {
-    name: String,
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Reply {
+    outcome: String,
+    exit: Option<Ended>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Ended {
+    code: Option<i32>,
+    signal: Option<String>,
 }
 
 /// Ends it.
 pub(super) fn run(args: &Args, env: &Env) -> Result<Exit, Failure> {
     let broker = args.place.find(env)?;
-    let name = args.name.as_str();
+    let name = &args.name;
     let answer = block_on(async {
-        let api = Api::new(broker);
-        if !args.force {
-            // The API takes the release of an unknown agent for done, which hides a slip of the finger.
-            let listing: Listing = api.get("/api/spawned").await?.read()?;
-            if !listing.agents.iter().any(|agent| agent.name == name) {
-                let said = format!("no agent named `{name}`; `relay-broker ps` lists them");
-                return Err(Failure::new(Exit::NotFound, said));
-            }
-        }
-        let force = if args.force { "?force=true" } else { "" };
-        api.delete(&format!("/api/spawned/{name}{force}")).await
+        Api::new(broker).delete(&format!("/api/spawned/{name}"), &Request { force: args.force }).await
     })?;
-    if args.json {
-        ui::line(&answer.text())?
-    } else {
-        ui::line(&format!("{name} is released"))?
+    let reply: Reply = answer.read()?;
+    // The API takes the release of an unknown agent for done; here it would hide a slip of the finger.
+    if reply.outcome == "unknown" && !args.force {
+        let said = format!("no agent named `{name}`; `relay-broker ps` lists them");
+        return Err(Failure::new(Exit::NotFound, said));
     }
+    if args.json {
+        ui::line(&answer.text())?;
+        return Ok(Exit::Ok);
+    }
+    let how = match reply.exit {
+        Some(Ended { signal: Some(signal), .. }) => format!(" (ended by {signal})"),
+        Some(Ended { code: Some(code), .. }) => format!(" (exit code {code})"),
+        _ => String::new(),
+    };
+    ui::line(&format!("{name} is released{how}"))?;
     Ok(Exit::Ok)
 }
