@@ -40,6 +40,8 @@ pub struct Config {
     pub node_name: Option<NodeName>,
     /// The local API.
     pub api: ApiConfig,
+    /// What the broker itself is at the engine: `human` unless `RELAY_AGENT_TYPE` says otherwise.
+    pub agent_type: String,
     /// Channels for spawns that name none.
     pub channels: Vec<String>,
     /// `spawn:<harness>` capabilities to advertise.

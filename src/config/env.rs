@@ -36,6 +36,8 @@ pub const MAX_AGENTS: &str = "AGENT_RELAY_NODE_MAX_AGENTS";
 pub const STATE_DIR: &str = "AGENT_RELAY_STATE_DIR";
 /// A configuration file, when no `--config` is given.
 pub const CONFIG_FILE: &str = "RELAY_BROKER_CONFIG";
+/// What the broker itself is at the engine (default `human`).
+pub const AGENT_TYPE: &str = "RELAY_AGENT_TYPE";
 /// Allows deliberate panics, for tests.
 pub const FAULTS: &str = "RELAY_BROKER_FAULTS";
 /// Set by a caller who wants no engine at all, which this program cannot be without.
@@ -72,6 +74,7 @@ pub const ALL: &[&str] = &[
     MAX_AGENTS,
     STATE_DIR,
     CONFIG_FILE,
+    AGENT_TYPE,
     FAULTS,
     DISABLED,
     BROKER_URL,

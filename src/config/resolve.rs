@@ -216,6 +216,7 @@ fn resolve(
         harnesses,
         max_agents,
         lease: (asked.form == Form::Init { persist: false }).then_some(LEASE),
+        agent_type: env.text(env::AGENT_TYPE).unwrap_or("human").to_owned(),
         faults: env.text(env::FAULTS) == Some("1"),
         timings,
     })

@@ -76,6 +76,11 @@ impl ChildHandle {
         self.nudges.send(Nudge::Stop).ok();
     }
 
+    /// Completes when the child is gone for good.
+    pub async fn gone(&self) {
+        self.nudges.closed().await;
+    }
+
     /// True when the child is gone for good.
     pub fn is_gone(&self) -> bool {
         self.nudges.is_closed()

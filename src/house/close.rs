@@ -1,0 +1,69 @@
+//! The end, in order: agents first (a name is never free while its process lives), then the goodbye to the
+//! engine, then the API, then what is on disk, then the threads.
+//!
+//! Nothing is lost by ending early: what has no proof on disk has no ack, and the engine keeps it. So every
+//! step has a limit, and all of them together stay within the five seconds that clients wait.
+
+use std::{future::Future, time::Duration};
+
+use actix_rt::Arbiter;
+use tracing::{info, warn};
+
+use crate::{
+    actors::supervisor::PermanentRooms,
+    engine::Engine,
+    http::HttpServer,
+    messages::{release::ReleaseAll, session::Leave},
+    store::Journal,
+};
+
+/// Each agent's time before KILL.
+const LADDER: Duration = Duration::from_millis(2000);
+/// For all agents together.
+const AGENTS_LIMIT: Duration = Duration::from_millis(3000);
+/// For each of the other steps.
+const STEP_LIMIT: Duration = Duration::from_millis(700);
+
+/// What is to be closed.
+pub(super) struct House {
+    pub(super) rooms: PermanentRooms,
+    pub(super) http: HttpServer,
+    pub(super) journal: Journal,
+    pub(super) engine: Option<Engine>,
+    pub(super) arbiters: Vec<Arbiter>,
+}
+
+/// Closes the house.
+pub(super) async fn close(house: House) {
+    let House { rooms, http, journal, engine, arbiters } = house;
+    // Before the agents end: their last events are still wanted by nobody but the log.
+    let all = rooms.registry.post().ask(|reply| ReleaseAll { within: LADDER, reply });
+    if let Some(Ok(agents)) = limited("agents", AGENTS_LIMIT, all).await {
+        info!(agents, "agents ended");
+    }
+    limited("session", STEP_LIMIT, rooms.session.post().ask(Leave)).await;
+    http.close_streams();
+    limited("api", STEP_LIMIT, http.stop()).await;
+    let closed = actix_rt::task::spawn_blocking(move || journal.close());
+    match limited("journal", STEP_LIMIT, closed).await {
+        Some(Ok(Err(error))) => warn!(%error, "the journal is incomplete"),
+        Some(Err(_)) => warn!("the journal's end failed"),
+        Some(Ok(Ok(()))) | None => {}
+    }
+    if let Some(engine) = engine {
+        limited("engine", STEP_LIMIT, actix_rt::task::spawn_blocking(move || engine.stop())).await;
+    }
+    for arbiter in arbiters {
+        arbiter.stop();
+    }
+}
+
+async fn limited<T>(step: &'static str, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+    match tokio::time::timeout(limit, work).await {
+        Ok(done) => Some(done),
+        Err(_) => {
+            warn!(step, ?limit, "closing: step did not end in time");
+            None
+        }
+    }
+}
