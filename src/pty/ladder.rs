@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// What to do to the child now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rung {
+pub enum Step {
     /// Type the CLI's own quit keys.
     Quit,
     /// SIGHUP to the groups.
@@ -24,7 +24,8 @@ pub struct Policy {
     pub polite: bool,
     /// KILL at once.
     pub force: bool,
-    /// KILL after this long instead of the default; the other steps move in proportion.
+    /// KILL after this long (ten minutes at the most) instead of the default, which is 5 s and 7 s with
+    /// quit keys; the other steps move in proportion.
     pub within: Option<Duration>,
 }
 
@@ -32,7 +33,7 @@ pub struct Policy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     /// Take this step, then ask again.
-    Take(Rung),
+    Take(Step),
     /// Nothing before this much time of the ladder has passed.
     At(Duration),
     /// All steps are taken.
@@ -42,14 +43,17 @@ pub enum Next {
 /// One ending under way.
 #[derive(Clone, Debug)]
 pub struct Ladder {
-    steps: std::vec::IntoIter<(Duration, Rung)>,
+    steps: std::vec::IntoIter<(Duration, Step)>,
 }
 
+/// Whoever waits for a release waits for the ladder.
+const LONGEST: Duration = Duration::from_mins(10);
+
 /// How long each step gets before the next one.
-const PATIENCE: [(Rung, Duration); 3] = [
-    (Rung::Quit, Duration::from_secs(2)),
-    (Rung::Hangup, Duration::from_secs(2)),
-    (Rung::Terminate, Duration::from_secs(3)),
+const PATIENCE: [(Step, Duration); 3] = [
+    (Step::Quit, Duration::from_secs(2)),
+    (Step::Hangup, Duration::from_secs(2)),
+    (Step::Terminate, Duration::from_secs(3)),
 ];
 
 impl Ladder {
@@ -58,18 +62,18 @@ impl Ladder {
         let mut steps = Vec::with_capacity(4);
         let mut at = Duration::ZERO;
         if !policy.force {
-            for (rung, patience) in PATIENCE {
-                if rung != Rung::Quit || policy.polite {
-                    steps.push((at, rung));
+            for (step, patience) in PATIENCE {
+                if step != Step::Quit || policy.polite {
+                    steps.push((at, step));
                     at += patience;
                 }
             }
         }
-        steps.push((at, Rung::Kill));
+        steps.push((at, Step::Kill));
         if let (Some(within), false) = (policy.within, at.is_zero()) {
-            let scale = within.as_secs_f64() / at.as_secs_f64();
-            for (step, _) in &mut steps {
-                *step = step.mul_f64(scale);
+            let scale = within.min(LONGEST).as_secs_f64() / at.as_secs_f64();
+            for (due, _) in &mut steps {
+                *due = due.mul_f64(scale);
             }
         }
         Self { steps: steps.into_iter() }
@@ -79,11 +83,11 @@ impl Ladder {
     /// a delay the steps that were missed are skipped in favour of the last one that is due.
     pub fn next(&mut self, elapsed: Duration) -> Next {
         let mut due = None;
-        while let Some(&(at, rung)) = self.steps.as_slice().first() {
+        while let Some(&(at, step)) = self.steps.as_slice().first() {
             if at > elapsed {
                 return due.map_or(Next::At(at), Next::Take);
             }
-            due = Some(rung);
+            due = Some(step);
             self.steps.next();
         }
         due.map_or(Next::Top, Next::Take)
@@ -94,13 +98,13 @@ impl Ladder {
 mod tests {
     use super::*;
 
-    fn climb(policy: Policy) -> Vec<(u64, Rung)> {
+    fn climb(policy: Policy) -> Vec<(u64, Step)> {
         let mut ladder = Ladder::new(policy);
         let mut now = Duration::ZERO;
         let mut taken = Vec::new();
         loop {
             match ladder.next(now) {
-                Next::Take(rung) => taken.push((now.as_millis().try_into().unwrap(), rung)),
+                Next::Take(step) => taken.push((now.as_millis().try_into().unwrap(), step)),
                 Next::At(at) => now = at,
                 Next::Top => return taken,
             }
@@ -109,7 +113,7 @@ mod tests {
 
     #[test]
     fn each_policy_has_its_times() {
-        use Rung::{Hangup, Kill, Quit, Terminate};
+        use Step::{Hangup, Kill, Quit, Terminate};
         let within = |ms| Some(Duration::from_millis(ms));
         for (polite, force, within, steps) in [
             (true, false, None, vec![(0, Quit), (2000, Hangup), (4000, Terminate), (7000, Kill)]),
@@ -119,6 +123,7 @@ mod tests {
             (false, false, within(1000), vec![(0, Hangup), (400, Terminate), (1000, Kill)]),
             (true, false, within(14000), vec![(0, Quit), (4000, Hangup), (8000, Terminate), (14000, Kill)]),
             (false, false, within(0), vec![(0, Kill)]),
+            (false, false, Some(Duration::MAX), vec![(0, Hangup), (240_000, Terminate), (600_000, Kill)]),
         ] {
             assert_eq!(climb(Policy { polite, force, within }), steps, "{polite} {force} {within:?}");
         }
@@ -127,9 +132,9 @@ mod tests {
     #[test]
     fn a_late_caller_takes_the_last_step_that_is_due() {
         let mut ladder = Ladder::new(Policy { polite: true, ..Policy::default() });
-        assert_eq!(ladder.next(Duration::ZERO), Next::Take(Rung::Quit));
+        assert_eq!(ladder.next(Duration::ZERO), Next::Take(Step::Quit));
         assert_eq!(ladder.next(Duration::ZERO), Next::At(Duration::from_secs(2)));
-        assert_eq!(ladder.next(Duration::from_secs(60)), Next::Take(Rung::Kill));
+        assert_eq!(ladder.next(Duration::from_secs(60)), Next::Take(Step::Kill));
         assert_eq!(ladder.next(Duration::from_secs(60)), Next::Top);
     }
 }

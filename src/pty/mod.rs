@@ -20,6 +20,7 @@ mod env;
 mod fixture;
 pub mod ladder;
 mod launch;
+mod limits;
 mod process;
 mod sweep;
 mod sys;
@@ -27,6 +28,7 @@ mod terminal;
 
 pub use env::{Environment, clean_env};
 pub use launch::{Launch, LaunchError, SPAWN_ID_VAR, SpawnId, launch};
+pub use limits::Limits;
 pub use nix::{sys::signal::Signal, unistd::Pid};
 pub use process::{ExitStatus, Process};
 pub use sweep::{Swept, become_subreaper, reap_adopted, sweep};

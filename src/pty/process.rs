@@ -186,7 +186,7 @@ mod tests {
     use super::*;
     use crate::pty::{
         fixture::{Agent, alone, ended, is_alone, pid_after, within},
-        ladder::{Ladder, Next, Policy, Rung},
+        ladder::{Ladder, Next, Policy, Step},
         sweep,
     };
 
@@ -249,12 +249,12 @@ mod tests {
         let mut taken = Vec::new();
         let exit = loop {
             match ladder.next(start.elapsed()) {
-                Next::Take(rung) => {
-                    taken.push(rung);
-                    agent.send(match rung {
-                        Rung::Quit | Rung::Hangup => Signal::SIGHUP,
-                        Rung::Terminate => Signal::SIGTERM,
-                        Rung::Kill => Signal::SIGKILL,
+                Next::Take(step) => {
+                    taken.push(step);
+                    agent.send(match step {
+                        Step::Quit | Step::Hangup => Signal::SIGHUP,
+                        Step::Terminate => Signal::SIGTERM,
+                        Step::Kill => Signal::SIGKILL,
                     });
                 }
                 Next::At(at) => {
@@ -267,7 +267,7 @@ mod tests {
             }
         };
         assert_eq!(exit.signal_name().as_deref(), Some("SIGKILL"));
-        assert_eq!(taken.last(), Some(&Rung::Kill));
+        assert_eq!(taken.last(), Some(&Step::Kill));
         assert!(ended(child).await, "the child in its group still runs");
     }
 

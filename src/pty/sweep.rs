@@ -46,7 +46,8 @@ pub fn become_subreaper() -> io::Result<()> {
 }
 
 /// Kills every process of an agent that has ended: those that carry its mark, those of its session, and
-/// their descendants. Takes a second at the most, on a blocking thread.
+/// their descendants. Takes a second at the most, on a blocking thread; 3 ms when there is nobody among a
+/// hundred processes. A broker that finds the marks of an earlier life may sweep those too.
 ///
 /// Out of reach are processes of another user, and a process that gave up mark, session and parent alike
 /// (`env -i setsid`, forked twice); only a cgroup of its own could hold that one.
