@@ -1,6 +1,8 @@
 //! The command line against no broker at all: usage, configuration, discovery. Exit codes are those of
 //! docs/operations.md.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::{fs, path::Path, process::Output};
 
 use assert_cmd::Command;

@@ -2,7 +2,7 @@
 
 use std::{io, process::ExitCode};
 
-use crate::config::ConfigErrors;
+use crate::{config::ConfigErrors, wire::client::ApiError};
 
 /// The exit codes, as documented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +83,11 @@ impl From<io::Error> for Failure {
 
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
-        error.downcast::<Self>().unwrap_or_else(|error| Self::new(Exit::Failed, format!("{error:#}")))
+        error.downcast::<Self>().unwrap_or_else(|error| {
+            let engine = error.chain().find_map(|cause| cause.downcast_ref::<ApiError>());
+            let refused = engine.is_some_and(|engine| matches!(engine.status, Some(401 | 403)));
+            Self::new(if refused { Exit::Refused } else { Exit::Failed }, format!("{error:#}"))
+        })
     }
 }
 
