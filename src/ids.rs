@@ -145,6 +145,13 @@ opaque_id!(
     SpawnId
 );
 
+impl SpawnId {
+    /// A new one.
+    pub fn random() -> Self {
+        uuid::Uuid::new_v4().to_string().into()
+    }
+}
+
 counter_id!(
     /// Position in an agent's mailbox: dense, first is 1; 0 marks a frame outside the mailbox.
     Seq

@@ -23,7 +23,9 @@ use crate::{
     http,
     ids::{WorkspaceId, WorkspaceKey},
     messages::readiness::{Readiness, ReadinessBoard},
+    pty,
     store::{
+        Journal,
         identity::MachineSeed,
         private_file::{read_private, write_private},
     },
@@ -57,7 +59,12 @@ struct StoredWorkspace {
 }
 
 /// Finds engine, workspace and identity.
-pub(super) async fn boot(config: &Config, readiness: &ReadinessBoard) -> anyhow::Result<Booted> {
+pub(super) async fn boot(
+    config: &Config,
+    journal: &Journal,
+    readiness: &ReadinessBoard,
+) -> anyhow::Result<Booted> {
+    sweep_leftovers(journal).await;
     let file = config.state_dir.join("workspace.json");
     let stored = stored(&file)?;
     let (engine, endpoint) = match &config.engine {
@@ -134,6 +141,16 @@ pub(super) async fn boot(config: &Config, readiness: &ReadinessBoard) -> anyhow:
         self_agent_id: None,
     };
     Ok(Booted { engine, settled, shown })
+}
+
+/// Ends what an earlier broker process left behind when it was killed.
+async fn sweep_leftovers(journal: &Journal) {
+    for agent in journal.agents() {
+        let swept = pty::sweep_leftover(&agent.spawn, agent.pid, agent.started).await;
+        if swept != pty::Swept::default() {
+            warn!(agent = %agent.name, ?swept, "leftovers of a killed broker ended");
+        }
+    }
 }
 
 /// Starts the embedded engine, on its port of last time if that is free: agents and tokens know it by its

@@ -133,7 +133,7 @@ async fn live(
 
     // Engine and workspace may take long, or for ever; the house can be ended meanwhile.
     let booted = tokio::select! {
-        booted = boot::boot(&config, &readiness) => Ok(booted?),
+        booted = boot::boot(&config, &journal, &readiness) => Ok(booted?),
         ended = end(&mut signals, &mut ending, &rooms) => Err(ended),
     };
     let (engine, ended) = match booted {

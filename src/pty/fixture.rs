@@ -21,7 +21,7 @@ pub(super) fn shell(script: &str) -> Launch {
         args: vec!["-c".into(), script.into()],
         cwd: "/".into(),
         env: clean_env(std::env::vars_os(), "/".as_ref(), []),
-        spawn_id: SpawnId::random(),
+        spawn_id: crate::ids::SpawnId::random(),
     }
 }
 

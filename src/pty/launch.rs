@@ -13,9 +13,9 @@ use nix::{
     libc,
     unistd::{AccessFlags, Pid, access},
 };
-use uuid::Uuid;
 
 use super::{Environment, Process, Slave, process, sys};
+use crate::ids::SpawnId;
 
 /// The variable that marks every process of one agent: its descendants inherit it, wherever they flee to.
 pub const SPAWN_ID_VAR: &str = "RELAY_SPAWN_ID";
@@ -27,23 +27,6 @@ const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// milliseconds, so the pauses 5, 10, 20, 40 and 80 ms are plenty.
 const BUSY_RETRIES: u32 = 5;
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
-
-/// One start of one agent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct SpawnId(pub Uuid);
-
-impl SpawnId {
-    /// A new one.
-    pub fn random() -> Self {
-        Self(Uuid::new_v4())
-    }
-}
-
-impl fmt::Display for SpawnId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
 
 /// What to start.
 #[derive(Clone)]
@@ -120,7 +103,7 @@ fn start(launch: &Launch, path: &Path, slave: &Slave) -> io::Result<Process> {
         .current_dir(&launch.cwd)
         .env_clear()
         .envs(&launch.env)
-        .env(SPAWN_ID_VAR, launch.spawn_id.to_string())
+        .env(SPAWN_ID_VAR, launch.spawn_id.as_str())
         .stdin(stdin)
         .stdout(stdout)
         .stderr(stderr);
@@ -128,7 +111,7 @@ fn start(launch: &Launch, path: &Path, slave: &Slave) -> io::Result<Process> {
     let mut held = process::held();
     let mut child = command.spawn()?;
     let pid = child.id().cast_signed();
-    match Process::adopt(Pid::from_raw(pid), launch.spawn_id) {
+    match Process::adopt(Pid::from_raw(pid), launch.spawn_id.clone()) {
         Ok(process) => {
             held.insert(pid);
             Ok(process)
@@ -210,7 +193,7 @@ impl fmt::Debug for Launch {
         f.debug_struct("Launch")
             .field("program", &self.program)
             .field("cwd", &self.cwd)
-            .field("spawn_id", &self.spawn_id.0)
+            .field("spawn_id", &self.spawn_id)
             .finish_non_exhaustive()
     }
 }

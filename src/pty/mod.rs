@@ -27,9 +27,9 @@ mod sys;
 mod terminal;
 
 pub use env::{Environment, clean_env};
-pub use launch::{Launch, LaunchError, SPAWN_ID_VAR, SpawnId, launch};
+pub use launch::{Launch, LaunchError, SPAWN_ID_VAR, launch};
 pub use limits::Limits;
 pub use nix::{sys::signal::Signal, unistd::Pid};
 pub use process::{ExitStatus, Process};
-pub use sweep::{Swept, become_subreaper, reap_adopted, sweep};
+pub use sweep::{Swept, become_subreaper, reap_adopted, start_tick, sweep, sweep_leftover};
 pub use terminal::{IN_FLIGHT_MAX, LineMode, ReadOutcome, Slave, Terminal};

@@ -15,7 +15,8 @@ use nix::{
 };
 use tokio::io::unix::AsyncFd;
 
-use super::{SpawnId, Terminal, sys};
+use super::{Terminal, sys};
+use crate::ids::SpawnId;
 
 /// The children whose exit status belongs to a [`Process`]. A broker that is a child subreaper has other
 /// children too (orphans of agents), and whoever reaps those must keep off these. Held while forking, so
@@ -92,8 +93,8 @@ impl Process {
     }
 
     /// The mark in its environment, by which its descendants are found.
-    pub fn spawn_id(&self) -> SpawnId {
-        self.spawn_id
+    pub fn spawn_id(&self) -> &SpawnId {
+        &self.spawn_id
     }
 
     /// How it ended, if it has. Does not wait.
@@ -310,13 +311,13 @@ mod tests {
         let said =
             lines.find(|line| line.as_ref().is_ok_and(|line| line.contains("mark "))).unwrap().unwrap();
         let (agent, child) = (pid_after(&said, "agent"), pid_after(&said, "child"));
-        let spawn_id = SpawnId(said.rsplit_once(' ').unwrap().1.parse().unwrap());
+        let spawn_id = SpawnId::from(said.rsplit_once(' ').unwrap().1);
         broker.kill().unwrap();
         broker.wait().unwrap();
         assert!(ended(agent).await);
 
         // The parent-death signal reaches the agent alone; its mark outlives the broker.
-        let swept = sweep(spawn_id, Pid::from_raw(agent)).await;
+        let swept = sweep(&spawn_id, Pid::from_raw(agent)).await;
         assert_eq!(swept.killed, [child.cast_unsigned()]);
         assert!(ended(child).await);
     }

@@ -14,7 +14,8 @@ use nix::{
     unistd::{Pid, getpid, getsid},
 };
 
-use super::{SPAWN_ID_VAR, SpawnId, process, sys};
+use super::{SPAWN_ID_VAR, process, sys};
+use crate::ids::SpawnId;
 
 /// A killed process may have forked a moment before, so one look is not enough; a tree that keeps ahead of
 /// this many is not stopped by looking.
@@ -26,6 +27,9 @@ const SWEEP_TIME: Duration = Duration::from_secs(1);
 /// How much of a process's environment is searched for the mark. The kernel allows more; who has more than
 /// this is found by session or descent.
 const ENVIRON_MAX: u64 = 1024 * 1024;
+
+/// No process has such a session.
+const NO_SESSION: i32 = -1;
 
 /// What a sweep did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,9 +55,25 @@ pub fn become_subreaper() -> io::Result<()> {
 ///
 /// Out of reach are processes of another user, and a process that gave up mark, session and parent alike
 /// (`env -i setsid`, forked twice); only a cgroup of its own could hold that one.
-pub async fn sweep(spawn_id: SpawnId, session: Pid) -> Swept {
-    let work = move || Sweep { mark: mark(spawn_id), session: session.as_raw() }.run();
-    match tokio::task::spawn_blocking(work).await {
+pub async fn sweep(spawn_id: &SpawnId, session: Pid) -> Swept {
+    sweep_on_a_thread(Sweep { mark: mark(spawn_id), session: session.as_raw() }).await
+}
+
+/// The same for an agent of an earlier broker process, whose leader may be long gone and its number another's:
+/// its session counts only while `/proc` still shows the leader that was started at that tick.
+pub async fn sweep_leftover(spawn_id: &SpawnId, leader: u32, started: u64) -> Swept {
+    let same = start_tick(leader) == Some(started);
+    let session = if same { leader.cast_signed() } else { NO_SESSION };
+    sweep_on_a_thread(Sweep { mark: mark(spawn_id), session }).await
+}
+
+/// When the kernel started a process, in clock ticks since boot; `None` when there is none of that number.
+pub fn start_tick(pid: u32) -> Option<u64> {
+    inspect(pid.cast_signed()).map(|found| found.started)
+}
+
+async fn sweep_on_a_thread(sweep: Sweep) -> Swept {
+    match tokio::task::spawn_blocking(move || sweep.run()).await {
         Ok(swept) => swept,
         Err(error) => {
             tracing::error!(%error, "sweep did not run");
@@ -134,7 +154,7 @@ impl Sweep {
     }
 }
 
-fn mark(spawn_id: SpawnId) -> Vec<u8> {
+fn mark(spawn_id: &SpawnId) -> Vec<u8> {
     format!("{SPAWN_ID_VAR}={spawn_id}").into_bytes()
 }
 
