@@ -96,27 +96,22 @@ pub(super) async fn boot(
         },
     };
     let base_url = endpoint.base_url().to_owned();
-    let ws_url = match &config.engine {
-        EngineChoice::Remote { ws_url, .. } => ws_url.clone(),
-        EngineChoice::Embedded => None,
-    };
     let settled = Settled {
         mint: MintConfig {
-            base_url: base_url.clone(),
+            endpoint: endpoint.clone(),
             workspace_key: key.clone(),
             workspace: workspace.clone(),
             identity,
             pinned_token: config.node_token.clone(),
             node_name: config.node_name.clone(),
             host: host_name(),
-            capabilities: config.harnesses.iter().map(|name| format!("spawn:{name}")).collect(),
+            harnesses: config.harnesses.clone(),
             max_agents: config.max_agents,
             tags: Vec::new(),
             data_dir,
         },
         session: SessionConfig {
-            base_url: base_url.clone(),
-            ws_url,
+            endpoint: endpoint.clone(),
             harnesses: config.harnesses.clone(),
             max_agents: config.max_agents,
             tags: Vec::new(),

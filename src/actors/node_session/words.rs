@@ -1,0 +1,258 @@
+//! What this node says about itself, as frames: the one place that knows which words an engine generation
+//! takes (spec/wire 4.7, 7).
+
+use serde::Serialize;
+
+use crate::{
+    ids::{AgentName, InvocationId},
+    messages::{
+        invoke::{InvocationEnded, InvocationResult},
+        session::{DeregisterAgent, Dialect, InventoryItem, RegisterAgent},
+        token::TokenGrant,
+    },
+    wire::frames::{
+        ActionResult, AgentDeregister, AgentRecover, AgentRegister, BrokerFrame, Capability, InventoryAgent,
+        InventorySync, Load, NodeDeregister, NodeHeartbeat, NodeRegister, Provider,
+    },
+};
+
+/// Says that this node keeps a durable cursor per agent (engines from 6.0.3).
+const CURSOR_CAPABILITY: &str = "relay:delivery-cursor-v1";
+const RELEASE_CAPABILITY: &str = "release";
+/// One name for all our processes: an engine keeps the providers of a node for good.
+const PROVIDER: &str = "broker";
+/// What this program calls itself.
+const VERSION: &str = concat!("relay-broker/", env!("CARGO_PKG_VERSION"));
+
+/// What this node is.
+#[derive(Clone, Debug)]
+pub(super) struct Words {
+    harnesses: Vec<String>,
+    max_agents: u32,
+    tags: Vec<String>,
+    /// One per process, never stored: it tells a quick restart from a second broker.
+    instance: String,
+}
+
+impl Words {
+    /// The words of a node with these harnesses. `instance` is unique to this process.
+    pub(super) fn new(harnesses: Vec<String>, max_agents: u32, tags: Vec<String>, instance: String) -> Self {
+        Self { harnesses, max_agents, tags, instance }
+    }
+
+    /// `node.register`
+    pub(super) fn register(&self, id: String, form: Dialect, grant: &TokenGrant) -> BrokerFrame {
+        BrokerFrame::NodeRegister(NodeRegister {
+            id: Some(id),
+            name: grant.node_name.to_string(),
+            node_id: grant.node_id.to_string(),
+            provider: self.provider(form),
+            capabilities: self.capabilities(form),
+            max_agents: u64::from(self.max_agents),
+            tags: self.tags.clone(),
+            version: VERSION.to_owned(),
+            ..NodeRegister::default()
+        })
+    }
+
+    /// A 5.0 engine makes a workspace-wide action of everything that is not `spawn:…`, and would send every
+    /// spawn of the workspace here if we advertised `spawn`.
+    fn capabilities(&self, form: Dialect) -> Vec<Capability> {
+        let spawns = self.harnesses.iter().map(|harness| format!("spawn:{harness}"));
+        match form {
+            Dialect::V5 => spawns.map(Capability::plain).collect(),
+            Dialect::V6 => spawns
+                .chain([RELEASE_CAPABILITY, CURSOR_CAPABILITY].map(str::to_owned))
+                .map(Capability::capacity)
+                .collect(),
+        }
+    }
+
+    fn provider(&self, form: Dialect) -> Option<Provider> {
+        let provider = || Provider { name: PROVIDER.to_owned(), instance_id: self.instance.clone() };
+        (form == Dialect::V6).then(provider)
+    }
+
+    /// `node.heartbeat`
+    pub(super) fn heartbeat(&self, dialect: Dialect, agents: usize) -> BrokerFrame {
+        let load = match self.max_agents {
+            0 => 0.0,
+            most => agents as f64 / f64::from(most),
+        };
+        BrokerFrame::NodeHeartbeat(NodeHeartbeat {
+            provider: self.provider(dialect),
+            load: Some(Load::clamped(load)),
+            active_agents: agents as u64,
+            handlers_live: !self.harnesses.is_empty(),
+            ..NodeHeartbeat::default()
+        })
+    }
+
+    /// `node.deregister`
+    pub(super) fn deregister(&self, dialect: Dialect) -> BrokerFrame {
+        BrokerFrame::NodeDeregister(NodeDeregister { id: None, provider: self.provider(dialect) })
+    }
+}
+
+/// `inventory.sync`
+pub(super) fn inventory(id: String, agents: &[InventoryItem]) -> BrokerFrame {
+    let agents = agents
+        .iter()
+        .map(|item| InventoryAgent {
+            agent_id: item.agent_id.clone(),
+            name: item.name.to_string(),
+            invocation_id: item.invocation.clone(),
+            session_ref: item.session_ref.as_ref().map(ToString::to_string),
+        })
+        .collect();
+    BrokerFrame::InventorySync(InventorySync { id: Some(id), agents })
+}
+
+/// `agent.register`
+pub(super) fn register_agent(id: String, asked: &RegisterAgent) -> BrokerFrame {
+    BrokerFrame::AgentRegister(AgentRegister {
+        id: Some(id),
+        name: asked.name.to_string(),
+        invocation_id: asked.invocation.clone(),
+        session_ref: asked.session_ref.as_ref().map(ToString::to_string),
+        resumable: asked.session_ref.as_ref().map(|_| true),
+    })
+}
+
+/// `agent.recover`, when we know the agent's id from earlier.
+pub(super) fn recover_agent(id: String, asked: &RegisterAgent) -> Option<BrokerFrame> {
+    Some(BrokerFrame::AgentRecover(AgentRecover {
+        id: Some(id),
+        name: asked.name.to_string(),
+        expected_agent_id: asked.known_id.clone()?,
+        invocation_id: asked.invocation.clone(),
+        session_ref: asked.session_ref.as_ref().map(ToString::to_string),
+        resumable: asked.session_ref.as_ref().map(|_| true),
+    }))
+}
+
+/// `agent.deregister`
+pub(super) fn deregister_agent(gone: &DeregisterAgent) -> BrokerFrame {
+    BrokerFrame::AgentDeregister(AgentDeregister {
+        id: None,
+        agent_id: gone.agent_id.clone(),
+        name: Some(gone.name.to_string()),
+    })
+}
+
+/// `action.result`
+pub(super) fn result(ended: InvocationEnded) -> BrokerFrame {
+    #[derive(Serialize)]
+    struct Spawned {
+        spawned: bool,
+        name: AgentName,
+    }
+    #[derive(Serialize)]
+    struct Released {
+        released: bool,
+        name: AgentName,
+    }
+
+    let invocation: InvocationId = ended.invocation;
+    BrokerFrame::ActionResult(match ended.result {
+        InvocationResult::Spawned { name } => {
+            ActionResult::output(invocation, &Spawned { spawned: true, name })
+        }
+        InvocationResult::Released { name } => {
+            ActionResult::output(invocation, &Released { released: true, name })
+        }
+        InvocationResult::Failed(code) => ActionResult::error(invocation, code),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ids::Generation, messages::Reply};
+
+    fn words() -> Words {
+        Words::new(vec!["otter".to_owned(), "plain".to_owned()], 4, vec![], "proc-1".to_owned())
+    }
+
+    fn grant() -> TokenGrant {
+        TokenGrant {
+            token: "nt_live_1".into(),
+            generation: Generation(1),
+            node_id: "node_1".into(),
+            node_name: "quay".into(),
+        }
+    }
+
+    fn names(capabilities: &[Capability]) -> Vec<&str> {
+        capabilities.iter().map(|capability| capability.name.as_str()).collect()
+    }
+
+    #[test]
+    fn an_old_engine_reads_every_frame_that_is_meant_for_it() {
+        let words = words();
+        let item = InventoryItem {
+            agent_id: "7".into(),
+            name: AgentName::parse("ann").unwrap(),
+            invocation: Some("inv_1".into()),
+            session_ref: Some("s-1".into()),
+        };
+        let (reply, _answer) = Reply::channel();
+        let asked = RegisterAgent {
+            name: item.name.clone(),
+            invocation: None,
+            session_ref: Some("s-1".into()),
+            known_id: Some("7".into()),
+            reply,
+        };
+        let gone = DeregisterAgent { agent_id: "7".into(), name: item.name.clone() };
+        let ended = |result| InvocationEnded { invocation: "inv_1".into(), result };
+        for frame in [
+            words.register("r1".to_owned(), Dialect::V5, &grant()),
+            words.heartbeat(Dialect::V5, 3),
+            words.deregister(Dialect::V5),
+            inventory("i1".to_owned(), std::slice::from_ref(&item)),
+            register_agent("a1".to_owned(), &asked),
+            deregister_agent(&gone),
+            result(ended(InvocationResult::Spawned { name: item.name.clone() })),
+            result(ended(InvocationResult::Released { name: item.name.clone() })),
+            result(ended(InvocationResult::Failed("spawn_failed: no".to_owned()))),
+        ] {
+            let text = frame.encode();
+            if let Err(why) = BrokerFrame::decode_strict(&text) {
+                panic!("{why} in {text}");
+            }
+        }
+        assert!(recover_agent("a2".to_owned(), &asked).is_some());
+    }
+
+    #[test]
+    fn an_old_engine_hears_of_spawns_alone_and_a_newer_one_of_capacities() {
+        let BrokerFrame::NodeRegister(old) = words().register("r".into(), Dialect::V5, &grant()) else {
+            panic!()
+        };
+        assert_eq!(names(&old.capabilities), ["spawn:otter", "spawn:plain"]);
+        assert!(old.provider.is_none() && old.capabilities.iter().all(|c| c.kind.is_none()));
+        let BrokerFrame::NodeRegister(new) = words().register("r".into(), Dialect::V6, &grant()) else {
+            panic!()
+        };
+        assert_eq!(
+            names(&new.capabilities),
+            ["spawn:otter", "spawn:plain", "release", "relay:delivery-cursor-v1"]
+        );
+        assert!(new.capabilities.iter().all(|c| c.kind.as_deref() == Some("capacity")));
+        assert_eq!(new.provider.unwrap().instance_id, "proc-1");
+    }
+
+    #[test]
+    fn the_load_is_always_a_number_from_0_to_1() {
+        let load = |max_agents, agents| {
+            let words = Words::new(vec![], max_agents, vec![], String::new());
+            let BrokerFrame::NodeHeartbeat(beat) = words.heartbeat(Dialect::V6, agents) else { panic!() };
+            assert!(!beat.handlers_live, "nothing is handled");
+            beat.load.unwrap().get()
+        };
+        assert_eq!(load(0, 100), 0.0);
+        assert_eq!(load(4, 1), 0.25);
+        assert_eq!(load(4, 9), 1.0);
+    }
+}
