@@ -7,7 +7,8 @@
 //!
 //! Two plain threads, so that what is appended while the disk is busy still reaches the kernel at once (and
 //! survives a SIGKILL of this process): `journal` writes, `journal-sync` syncs. The syncer begins as soon as
-//! something is written; everything that arrives meanwhile goes into its next round (natural group commit).
+//! something is written that somebody waits for; everything that arrives meanwhile goes into its next round
+//! (natural group commit).
 //!
 //! Nobody ever waits for the journal: `append` changes the state in memory and returns a ticket, and
 //! [`Journalled`] tells when that ticket is on disk. When the disk refuses, the tickets stay open, so no ack
@@ -40,6 +41,9 @@ use crate::{
 
 /// Between tries after the disk refused.
 const RETRY: Duration = Duration::from_secs(1);
+/// What nobody waits for is synced after this long; it has survived the end of the process since it was
+/// appended, and an earlier sync for somebody else takes it along.
+const LAZY_SYNC: Duration = Duration::from_secs(1);
 /// The file is compacted when it has grown past this many bytes...
 const COMPACT_AT: u64 = 16 << 20;
 /// ...and past this many times its compacted size.
@@ -103,6 +107,8 @@ struct Shared {
     appended: Ticket,
     written: Ticket,
     synced: Ticket,
+    /// The highest ticket that somebody waits for.
+    wanted: Ticket,
     waiting: Vec<(Ticket, Post<Journalled>)>,
     file: Arc<std::fs::File>,
     /// A sync failed: the file must be written anew.
@@ -166,6 +172,7 @@ impl Journal {
                 appended: Ticket(0),
                 written: Ticket(0),
                 synced: Ticket(0),
+                wanted: Ticket(0),
                 waiting: Vec::new(),
                 file: segment.file().clone(),
                 rewrite: false,
@@ -215,6 +222,9 @@ impl Journal {
         let mut shared = self.hold.inner.lock();
         if ticket > shared.synced {
             shared.waiting.push((ticket, post));
+            shared.wanted = shared.wanted.max(ticket);
+            drop(shared);
+            self.hold.inner.to_sync.notify_one();
             return;
         }
         let synced = shared.synced;
@@ -311,6 +321,13 @@ impl Drop for Hold {
     }
 }
 
+impl Shared {
+    /// True when something is written that somebody waits for.
+    fn is_sync_due(&self) -> bool {
+        !self.rewrite && self.synced < self.wanted && self.synced < self.written
+    }
+}
+
 impl Inner {
     fn lock(&self) -> MutexGuard<'_, Shared> {
         lock(&self.shared)
@@ -371,8 +388,17 @@ impl Inner {
     fn sync(&self) {
         loop {
             let mut shared = self.lock();
-            while (shared.rewrite || shared.synced >= shared.written) && !shared.sealed {
-                shared = self.to_sync.wait(shared).unwrap_or_else(PoisonError::into_inner);
+            while !shared.sealed && !shared.is_sync_due() {
+                if shared.synced >= shared.written {
+                    shared = self.to_sync.wait(shared).unwrap_or_else(PoisonError::into_inner);
+                    continue;
+                }
+                let woken = self.to_sync.wait_timeout(shared, LAZY_SYNC);
+                let (woken, wait) = woken.unwrap_or_else(PoisonError::into_inner);
+                shared = woken;
+                if wait.timed_out() {
+                    shared.wanted = shared.written;
+                }
             }
             if shared.rewrite || shared.synced >= shared.written {
                 return;

@@ -1,21 +1,50 @@
-//! One agent's mailbox position.
+//! One agent's mailbox: what has come, what is in the terminal, what is on disk, what the engine was told.
+//!
+//! ```text
+//! Deliver --in order--> ready --window--> Inject --rungs--> Proven --journal--> Journalled --> Ack
+//!    \--beyond a gap--> held --250 ms--> RequestReplay --5 s--> the missing numbers are given up
+//!    \--already known--> the current ack again
+//! ```
+//!
+//! The numbers obey `acked <= journalled <= injected <= received`. The rules are in [`book`]; this shell
+//! carries their effects out. When the child is gone, what has no proof is dropped unacked: the engine keeps
+//! it for the next process of this agent.
+//!
+//! A restart rebuilds the book from the journal and takes back what was held; whatever has no proof is handed
+//! over once more under a new attempt, and a replay is asked for, because the message that was being handled
+//! is lost. It remembers which delivery was in hand: one that is there at three panics becomes a dead letter.
+//! A new cursor stands for a new process, so it takes no rung over from the journal: what stood in the old
+//! composer is gone with it.
 
-use std::sync::Arc;
+mod book;
+mod facts;
+mod gap;
 
-use actix::{Actor, Context, Handler, Supervised};
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::Arc,
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
 
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, SpawnHandle, Supervised, WrapFuture};
+use tracing::{info, warn};
+
+use self::book::{Book, Effect, Event, Fact, Moment, Origin};
 use crate::{
-    ids::{AgentId, AgentName, Seq},
+    ids::{AgentId, AgentName, DeliveryId, Epoch, Seq},
     messages::{
         delivery::{
-            Ack, CancelInjections, CursorView, Deliver, EpochStarted, Inject, InjectReport, Journalled, Lane,
+            Ack, CancelInjections, Deliver, Delivery, EpochStarted, Inject, InjectReport, Journalled, Lane,
             ObserveCursor, RequestReplay, WorkerGone, WorkerUp,
         },
-        observe::Publish,
+        observe::{self, Publish},
     },
-    store::Journal,
-    supervision::{Lifeline, Post},
+    store::{Journal, Ticket},
+    supervision::{Detail, Lifeline, Post},
 };
+
+/// Panics with the same delivery in hand before it is a dead letter.
+const POISON_PANICS: u32 = 3;
 
 /// Whose mailbox.
 #[derive(Clone, Debug)]
@@ -43,13 +72,32 @@ pub struct CursorDoors {
     pub publish: Post<Publish>,
 }
 
-/// One agent's mailbox position.
+/// One agent's mailbox. See the module.
 pub struct DeliveryCursor {
     life: Lifeline,
     config: CursorConfig,
     journal: Journal,
     doors: CursorDoors,
     lane: Arc<Lane>,
+    book: Book,
+    /// Effects of the current turn.
+    out: Vec<Effect>,
+    /// The book's mark of the newest record, and the tickets of those that are not on disk yet.
+    mark: u64,
+    waited: VecDeque<(u64, Ticket)>,
+    /// The journal was asked to tell.
+    notified: bool,
+    wake: Option<(Instant, SpawnHandle)>,
+    /// What the current turn is about.
+    in_hand: Option<Arc<Delivery>>,
+    /// Panics by the delivery that was in hand.
+    panics: HashMap<DeliveryId, u32>,
+    condemned: HashSet<DeliveryId>,
+    worker: Option<WorkerUp>,
+    gone: Option<String>,
+    /// A delivery that makes the rules panic.
+    #[cfg(test)]
+    poison: Option<DeliveryId>,
 }
 
 impl DeliveryCursor {
@@ -61,16 +109,216 @@ impl DeliveryCursor {
         doors: CursorDoors,
         lane: Arc<Lane>,
     ) -> Self {
-        Self { life, config, journal, doors, lane }
+        let mut out = Vec::new();
+        let mut known = journal.cursor(&config.agent_id);
+        for attempt in known.unfinished.values_mut() {
+            attempt.rung = None;
+        }
+        let book = Book::new(
+            Origin {
+                agent: config.agent_id.clone(),
+                name: config.name.clone(),
+                lane: lane.clone(),
+                journal: known,
+                ack_seq: config.ack_seq,
+                condemned: HashSet::new(),
+                worker: None,
+                counts: book::Counts::default(),
+            },
+            &mut out,
+        );
+        let waited = VecDeque::from([(1, journal.last_ticket())]);
+        Self {
+            life,
+            config,
+            journal,
+            doors,
+            lane,
+            book,
+            out,
+            mark: 1,
+            waited,
+            notified: false,
+            wake: None,
+            in_hand: None,
+            panics: HashMap::new(),
+            condemned: HashSet::new(),
+            worker: None,
+            gone: None,
+            #[cfg(test)]
+            poison: None,
+        }
+    }
+
+    /// Charges the delivery that was in hand when this cursor panicked.
+    fn charge(&mut self) {
+        let Some(delivery) = self.in_hand.take() else { return };
+        let panics = self.panics.entry(delivery.delivery_id.clone()).or_default();
+        *panics += 1;
+        if *panics >= POISON_PANICS {
+            warn!(
+                agent = %self.config.name, delivery = %delivery.delivery_id, panics,
+                "a delivery keeps breaking its cursor, it becomes a dead letter"
+            );
+            self.condemned.insert(delivery.delivery_id.clone());
+        }
+    }
+
+    fn rebuild(&mut self) {
+        self.out.clear();
+        self.wake = None;
+        self.notified = false;
+        self.mark = 1;
+        self.waited = VecDeque::from([(1, self.journal.last_ticket())]);
+        let origin = Origin {
+            agent: self.config.agent_id.clone(),
+            name: self.config.name.clone(),
+            lane: self.lane.clone(),
+            journal: self.journal.cursor(&self.config.agent_id),
+            ack_seq: self.config.ack_seq,
+            condemned: self.condemned.clone(),
+            worker: self.worker,
+            counts: self.book.counts(),
+        };
+        let book = Book::new(origin, &mut self.out);
+        let held = std::mem::replace(&mut self.book, book).into_held();
+        self.book.recall(now(), held, &mut self.out);
+        if let Some(reason) = &self.gone {
+            let gone = Event::WorkerGone { reason: reason.clone() };
+            self.book.step(now(), gone, &mut self.out);
+        }
+    }
+
+    /// One event through the rules, and what follows from it.
+    fn step(&mut self, event: Event, ctx: &mut Context<Self>) {
+        #[cfg(test)]
+        self.break_on_poison(&event);
+        let at = now();
+        self.book.step(at, event, &mut self.out);
+        self.carry_out(at, ctx);
+        self.in_hand = None;
+    }
+
+    fn carry_out(&mut self, at: Moment, ctx: &mut Context<Self>) {
+        let mut effects = std::mem::take(&mut self.out);
+        for effect in effects.drain(..) {
+            self.carry_out_one(effect, at, ctx);
+        }
+        self.out = effects;
+        self.await_disk(ctx);
+        self.set_wake(at, ctx);
+        self.life.detail(Detail::Cursor(self.book.view()));
+    }
+
+    fn carry_out_one(&mut self, effect: Effect, at: Moment, ctx: &mut Context<Self>) {
+        // None of these doors is closed while an agent lives; when one is, the house is ending, and what has
+        // no ack is kept by the engine.
+        match effect {
+            Effect::Append(record) => {
+                self.mark += 1;
+                self.waited.push_back((self.mark, self.journal.append(record)));
+            }
+            Effect::Trace(record) => {
+                self.journal.append(record);
+            }
+            Effect::Inject(inject) => {
+                self.doors.inject.tell(inject).ok();
+            }
+            Effect::Ack(up_to) => {
+                let (agent_id, agent) = (self.config.agent_id.clone(), self.config.name.clone());
+                self.doors.ack.tell(Ack { agent_id, agent, up_to }).ok();
+            }
+            Effect::RequestReplay => self.request_replay(ctx),
+            Effect::Tell(delivery, fact) => {
+                if let Fact::DeadLettered { reason, attempts } = &fact {
+                    warn!(
+                        agent = %self.config.name, delivery = %delivery.delivery_id, reason, attempts,
+                        "delivery became a dead letter"
+                    );
+                }
+                facts::publish(&self.config.name, &delivery, fact, at.wall_ms, |event| self.publish(event));
+            }
+            Effect::Skipped { from, to } => {
+                warn!(agent = %self.config.name, %from, %to, "messages never came, given up");
+            }
+            Effect::Unusable(delivery) => {
+                warn!(
+                    agent = %self.config.name, delivery = %delivery.delivery_id, seq = %delivery.seq,
+                    content = ?delivery.content, "frame of an unknown kind acked and not shown"
+                );
+            }
+            Effect::Dropped { count, reason } => {
+                info!(agent = %self.config.name, count, reason, "deliveries left to the engine");
+                self.publish(observe::Event::DeliveryDropped {
+                    name: self.config.name.clone(),
+                    count,
+                    reason,
+                });
+            }
+        }
+    }
+
+    fn publish(&self, event: observe::Event) {
+        // Without a hub nobody listens.
+        self.doors.publish.tell(Publish(event)).ok();
+    }
+
+    fn request_replay(&self, ctx: &mut Context<Self>) {
+        let agent_id = self.config.agent_id.clone();
+        let answer = self.doors.replay.ask(|reply| RequestReplay { agent_id, reply });
+        let asked = answer.into_actor(self).map(|epoch: Result<Epoch, _>, cursor, ctx| {
+            cursor.step(Event::ReplayAsked(epoch.ok()), ctx);
+        });
+        ctx.spawn(asked);
+    }
+
+    /// One question to the journal at a time, about the oldest record: its answer covers all that are on
+    /// disk by then.
+    fn await_disk(&mut self, ctx: &mut Context<Self>) {
+        if let Some((_, oldest)) = self.waited.front()
+            && !self.notified
+        {
+            self.notified = true;
+            let post = Post::new(ctx.address().recipient(), self.life.probe().clone());
+            self.journal.notify(*oldest, post);
+        }
+    }
+
+    fn set_wake(&mut self, at: Moment, ctx: &mut Context<Self>) {
+        let deadline = self.book.deadline();
+        if deadline == self.wake.map(|(at, _)| at) {
+            return;
+        }
+        if let Some((_, timer)) = self.wake.take() {
+            ctx.cancel_future(timer);
+        }
+        self.wake = deadline.map(|deadline| {
+            let timer = ctx.run_later(deadline.saturating_duration_since(at.now), |cursor, ctx| {
+                cursor.wake = None;
+                cursor.step(Event::Tick, ctx);
+            });
+            (deadline, timer)
+        });
+    }
+
+    #[cfg(test)]
+    fn break_on_poison(&self, event: &Event) {
+        if let (Event::Deliver { delivery, .. }, Some(poison)) = (event, &self.poison)
+            && delivery.delivery_id == *poison
+            && !self.condemned.contains(poison)
+        {
+            panic!("poisoned");
+        }
     }
 }
 
 impl Actor for DeliveryCursor {
     type Context = Context<Self>;
 
-    fn started(&mut self, _ctx: &mut Context<Self>) {
+    fn started(&mut self, ctx: &mut Context<Self>) {
         self.life.started();
         self.life.state("running");
+        self.carry_out(now(), ctx);
     }
 
     fn stopped(&mut self, _ctx: &mut Context<Self>) {
@@ -81,26 +329,108 @@ impl Actor for DeliveryCursor {
 impl Supervised for DeliveryCursor {
     fn restarting(&mut self, _ctx: &mut Context<Self>) {
         self.life.restarting();
+        self.charge();
+        self.rebuild();
+        if self.worker.is_some() {
+            // What it had queued comes again under a new attempt; a worker that is gone needs nothing.
+            self.doors.cancel.tell(CancelInjections).ok();
+        }
     }
 }
 
-macro_rules! unfurnished {
-    ($($message:ty),+) => {
-        $(impl Handler<$message> for DeliveryCursor {
-            type Result = ();
-            fn handle(&mut self, _message: $message, _ctx: &mut Context<Self>) {
-                let _turn = self.life.turn();
-            }
-        })+
-    };
+impl Handler<Deliver> for DeliveryCursor {
+    type Result = ();
+
+    fn handle(&mut self, deliver: Deliver, ctx: &mut Context<Self>) {
+        let _turn = self.life.turn();
+        let Deliver { epoch, mut delivery, credit } = deliver;
+        if delivery.repeats {
+            self.book.name_repeat(self.life.generation(), &mut delivery);
+        }
+        let delivery = Arc::new(delivery);
+        self.in_hand = Some(delivery.clone());
+        self.step(Event::Deliver { epoch, delivery, credit }, ctx);
+    }
 }
-unfurnished!(Deliver, EpochStarted, InjectReport, WorkerUp, WorkerGone, Journalled);
+
+impl Handler<InjectReport> for DeliveryCursor {
+    type Result = ();
+
+    fn handle(&mut self, report: InjectReport, ctx: &mut Context<Self>) {
+        let _turn = self.life.turn();
+        self.in_hand = self.book.find(&report.delivery_id).cloned();
+        self.step(Event::Report(report), ctx);
+    }
+}
+
+impl Handler<WorkerUp> for DeliveryCursor {
+    type Result = ();
+
+    fn handle(&mut self, worker: WorkerUp, ctx: &mut Context<Self>) {
+        let _turn = self.life.turn();
+        self.worker = Some(worker);
+        self.step(Event::WorkerUp(worker), ctx);
+    }
+}
+
+impl Handler<WorkerGone> for DeliveryCursor {
+    type Result = ();
+
+    fn handle(&mut self, gone: WorkerGone, ctx: &mut Context<Self>) {
+        let _turn = self.life.turn();
+        self.worker = None;
+        self.gone = Some(gone.reason.clone());
+        self.life.state("the agent is gone");
+        self.step(Event::WorkerGone { reason: gone.reason }, ctx);
+    }
+}
+
+impl Handler<Journalled> for DeliveryCursor {
+    type Result = ();
+
+    fn handle(&mut self, journalled: Journalled, ctx: &mut Context<Self>) {
+        let _turn = self.life.turn();
+        self.notified = false;
+        let mut on_disk = None;
+        while let Some((mark, ticket)) = self.waited.front()
+            && ticket.0 <= journalled.ticket
+        {
+            on_disk = Some(*mark);
+            self.waited.pop_front();
+        }
+        match on_disk {
+            Some(mark) => self.step(Event::OnDisk(mark), ctx),
+            None => self.await_disk(ctx),
+        }
+    }
+}
+
+impl Handler<EpochStarted> for DeliveryCursor {
+    type Result = ();
+
+    fn handle(&mut self, _started: EpochStarted, ctx: &mut Context<Self>) {
+        let _turn = self.life.turn();
+        self.step(Event::EpochStarted, ctx);
+    }
+}
 
 impl Handler<ObserveCursor> for DeliveryCursor {
     type Result = ();
 
     fn handle(&mut self, ask: ObserveCursor, _ctx: &mut Context<Self>) {
         let _turn = self.life.turn();
-        ask.0.send(CursorView::default());
+        // One who gave up waiting needs no answer.
+        ask.0.send(self.book.view());
     }
 }
+
+/// The runtime's clock, so that tests can hold it, and the wall's for stamps.
+fn now() -> Moment {
+    Moment {
+        now: tokio::time::Instant::now().into_std(),
+        wall_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
+    }
+}
+
+#[cfg(test)]
+mod tests;

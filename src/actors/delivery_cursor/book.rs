@@ -1,0 +1,886 @@
+//! The rules of one mailbox: what is taken, handed over, settled, acked, and what is asked for again.
+//!
+//! A frame is *held* until its end is on disk and the engine is told: beyond a gap (`ahead`), admitted and
+//! waiting (`ready`), in the worker (`in_flight`), or settled and waiting for the disk. `slots` is the
+//! mailbox from the last ack up to the position, in order; only its settled, written prefix is ever acked.
+//!
+//! Whether the position advances and whether a text is injected are two decisions: the same message at the
+//! next seq advances, is acked, and is not typed again.
+
+use std::{
+    collections::{BTreeMap, HashSet, VecDeque},
+    sync::Arc,
+    time::Instant,
+};
+
+use super::gap::Gap;
+use crate::{
+    ids::{AgentId, AgentName, DeliveryId, Epoch, Generation, MsgId, Seq},
+    messages::delivery::{
+        Content, Credit, CursorView, Delivery, Inject, InjectReport, InjectStep, Lane, LastDelivery, Note,
+        Rung, WorkerUp,
+    },
+    store::{Attempt, CursorState, DeadLetter, Outcome, Record, Seen, Spans},
+};
+
+/// Frames held beyond a gap; half a lane, so that what is missing always finds room. Further ones are
+/// dropped unacked, the farthest first, and come back with the replay.
+pub(super) const AHEAD_MAX: usize = 512;
+/// Times a delivery is handed over before it is a dead letter. Waiting for a busy agent is not a try.
+pub(super) const ATTEMPTS_MAX: u32 = 20;
+
+/// The moment of a step.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    pub(super) now: Instant,
+    /// Milliseconds since the Unix epoch, for stamps.
+    pub(super) wall_ms: u64,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub(super) enum Event {
+    Deliver {
+        epoch: Epoch,
+        delivery: Arc<Delivery>,
+        credit: Credit,
+    },
+    Report(InjectReport),
+    WorkerUp(WorkerUp),
+    WorkerGone {
+        reason: String,
+    },
+    /// Every [`Effect::Append`] up to and including this mark is on disk. Mark 1 stands for all that the
+    /// journal took before this book began; the first append of the book is mark 2.
+    OnDisk(u64),
+    EpochStarted,
+    /// The engine was asked for a replay in this epoch, or (`None`) never.
+    ReplayAsked(Option<Epoch>),
+    Tick,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub(super) enum Effect {
+    /// Into the journal; each is the next mark.
+    Append(Record),
+    /// Into the journal too, but nothing waits for the disk: it need only outlive the process.
+    Trace(Record),
+    /// To the worker.
+    Inject(Inject),
+    /// To the engine.
+    Ack(Seq),
+    /// To the engine; answered by [`Event::ReplayAsked`].
+    RequestReplay,
+    /// For everybody.
+    Tell(Arc<Delivery>, Fact),
+    /// Numbers were given up.
+    Skipped { from: Seq, to: Seq },
+    /// A frame of an unknown kind was settled.
+    Unusable(Arc<Delivery>),
+    /// Frames were dropped unacked.
+    Dropped { count: usize, reason: String },
+}
+
+/// What became of a delivery; each is told once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fact {
+    Received,
+    Injected(Rung),
+    Verified(Rung),
+    Stuck(Rung),
+    /// Proof on disk, engine told.
+    Acked(Rung),
+    DeadLettered {
+        reason: String,
+        attempts: u32,
+    },
+}
+
+/// What a delivery shows, if it is one that shows anything.
+pub(super) fn note_of(delivery: &Delivery) -> Option<&Note> {
+    match &delivery.content {
+        Content::Inject(note) => Some(note),
+        Content::AckOnly(_) | Content::Unusable(_) => None,
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Position {
+    Unknown,
+    At(u64),
+}
+
+/// A frame that is held.
+#[derive(Debug)]
+pub(super) struct Held {
+    delivery: Arc<Delivery>,
+    #[expect(dead_code, reason = "gives the frame's room back when it is let go")]
+    credit: Credit,
+    attempts: u32,
+    rung: Option<Rung>,
+    /// An earlier try ended nobody knows how.
+    uncertain: bool,
+    told: Told,
+    waiting: String,
+    end: Option<End>,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    received: bool,
+    injected: bool,
+    stuck: bool,
+}
+
+#[derive(Debug)]
+struct End {
+    how: Ending,
+    mark: u64,
+}
+
+#[derive(Clone, Debug)]
+enum Ending {
+    Outcome(Outcome),
+    DeadLetter { reason: String, landed: bool },
+}
+
+/// A stretch of the mailbox above the last ack.
+#[derive(Debug)]
+enum Slot {
+    Held(u64),
+    /// Given up, or settled in an earlier life: everything up to `to`.
+    Past {
+        to: u64,
+        mark: u64,
+    },
+}
+
+/// Numbers since start, which survive a restart.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    gaps_skipped: u64,
+    duplicates: u64,
+    dead_letters: u64,
+    stale_reports: u64,
+}
+
+#[derive(Debug)]
+struct Last {
+    delivery: Arc<Delivery>,
+    rung: Option<Rung>,
+}
+
+/// One mailbox.
+#[derive(Debug)]
+pub(super) struct Book {
+    agent: AgentId,
+    name: AgentName,
+    lane: Arc<Lane>,
+    worker: Option<WorkerUp>,
+    gone: bool,
+    condemned: HashSet<DeliveryId>,
+
+    position: Position,
+    /// Settled above the position, by the journal.
+    settled: Spans,
+    /// Tries of earlier lives whose end is unknown.
+    unfinished: BTreeMap<DeliveryId, Attempt>,
+    messages: Seen<MsgId>,
+    fanout: Seen<DeliveryId>,
+
+    held: BTreeMap<u64, Held>,
+    next_key: u64,
+    ahead: BTreeMap<u64, Held>,
+    gap: Gap,
+    ready: VecDeque<u64>,
+    in_flight: Vec<u64>,
+    slots: VecDeque<Slot>,
+    /// How many slots at the front are settled.
+    lead: usize,
+    /// Settled frames outside the mailbox, with their marks, ascending.
+    fanout_ends: VecDeque<(u64, u64)>,
+
+    marks: u64,
+    /// The mark of where this book started: no ack before that is on disk.
+    base: u64,
+    on_disk: u64,
+    received: u64,
+    injected: u64,
+    journalled: u64,
+    acked: u64,
+    ack_due: bool,
+    repeats: u64,
+    counts: Counts,
+    last: Option<Last>,
+}
+
+/// What a book starts from.
+#[derive(Debug)]
+pub(super) struct Origin {
+    pub(super) agent: AgentId,
+    pub(super) name: AgentName,
+    pub(super) lane: Arc<Lane>,
+    /// What the journal says.
+    pub(super) journal: CursorState,
+    /// What the engine says.
+    pub(super) ack_seq: Option<Seq>,
+    /// Deliveries that are dead letters wherever they turn up.
+    pub(super) condemned: HashSet<DeliveryId>,
+    /// The worker's life, when it is known already.
+    pub(super) worker: Option<WorkerUp>,
+    pub(super) counts: Counts,
+}
+
+impl Book {
+    /// A book at the place that engine and journal agree on: the higher one, because what either says is
+    /// settled must not be typed again.
+    pub(super) fn new(origin: Origin, out: &mut Vec<Effect>) -> Self {
+        let Origin { agent, name, lane, journal, ack_seq, condemned, worker, counts } = origin;
+        let mut book = Self {
+            agent,
+            name,
+            lane,
+            worker,
+            gone: false,
+            condemned,
+            position: Position::Unknown,
+            settled: journal.ahead,
+            unfinished: journal.unfinished,
+            messages: journal.messages,
+            fanout: journal.fanout,
+            held: BTreeMap::new(),
+            next_key: 0,
+            ahead: BTreeMap::new(),
+            gap: Gap::default(),
+            ready: VecDeque::new(),
+            in_flight: Vec::new(),
+            slots: VecDeque::new(),
+            lead: 0,
+            fanout_ends: VecDeque::new(),
+            marks: 1,
+            base: 1,
+            on_disk: 0,
+            received: 0,
+            injected: 0,
+            journalled: 0,
+            acked: 0,
+            ack_due: false,
+            repeats: 0,
+            counts,
+            last: None,
+        };
+        if let Some(at) = journal.position {
+            book.pass(at.0, 1);
+        }
+        if let Some(at) = ack_seq
+            && journal.position.is_none_or(|known| known < at)
+        {
+            book.seed(at.0, out);
+            book.base = book.marks;
+        }
+        book
+    }
+
+    /// Ends the life of this book and takes what it holds, oldest first.
+    pub(super) fn into_held(self) -> Vec<Held> {
+        self.held.into_values().chain(self.ahead.into_values()).collect()
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Takes back what a former life of this cursor held. What the journal knows as settled only waits for
+    /// the disk; everything else is handed over again.
+    pub(super) fn recall(&mut self, at: Moment, held: Vec<Held>, out: &mut Vec<Effect>) {
+        let position = match self.position {
+            Position::At(position) => position,
+            Position::Unknown => 0,
+        };
+        let is_past = |one: &Held| (1..=position).contains(&one.delivery.seq.0);
+        let (past, open): (Vec<_>, Vec<_>) = held.into_iter().partition(is_past);
+        // The engine waits for acks of these, and everybody for the news: they go before the place where
+        // the journal stands, which is the last slot.
+        let stands = self.slots.drain(..).next_back();
+        self.lead = 0;
+        for mut one in past {
+            let Some(end) = one.end.as_mut() else { continue };
+            end.mark = 1;
+            let seq = one.delivery.seq.0;
+            self.slots.push_back(Slot::Past { to: seq - 1, mark: 1 });
+            let key = self.keep(one);
+            self.slots.push_back(Slot::Held(key));
+        }
+        self.slots.extend(stands);
+        self.advance_lead();
+        for one in open {
+            self.take_back(at, one, out);
+        }
+        // A message that was in the mailbox's hand when the former life ended is gone with it.
+        if self.gap.ask() {
+            out.push(Effect::RequestReplay);
+        }
+        self.hand_over(at, out);
+        self.finish_step(out);
+    }
+
+    fn take_back(&mut self, at: Moment, mut one: Held, out: &mut Vec<Effect>) {
+        one.uncertain |= one.attempts > 0;
+        one.waiting.clear();
+        if one.delivery.seq.0 != 0 {
+            return self.sequenced(at, None, one, out);
+        }
+        let is_known = !self.fanout.insert(one.delivery.delivery_id.clone());
+        match one.end.as_mut() {
+            Some(end) if is_known => {
+                end.mark = 1;
+                let key = self.keep(one);
+                self.fanout_ends.push_back((1, key));
+            }
+            _ => self.enter(at, one, out),
+        }
+    }
+
+    /// Gives a frame whose id the engine uses again and again a name of its own within this house.
+    /// `life` keeps the names of different lives of the cursor apart.
+    pub(super) fn name_repeat(&mut self, life: Generation, delivery: &mut Delivery) {
+        self.repeats += 1;
+        delivery.delivery_id = DeliveryId::from(format!("{}#{life}.{}", delivery.delivery_id, self.repeats));
+    }
+
+    /// The delivery that a report is about, while it is held.
+    pub(super) fn find(&self, delivery: &DeliveryId) -> Option<&Arc<Delivery>> {
+        self.in_flight_key(delivery).map(|key| &self.held[&key].delivery)
+    }
+
+    /// When the next tick is due.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.gap.deadline()
+    }
+
+    /// Takes one event; what follows from it is appended to `out`, in the order in which it is to be done.
+    pub(super) fn step(&mut self, at: Moment, event: Event, out: &mut Vec<Effect>) {
+        match event {
+            Event::Deliver { epoch, delivery, credit } => {
+                let one = Held {
+                    delivery,
+                    credit,
+                    attempts: 0,
+                    rung: None,
+                    uncertain: false,
+                    told: Told::default(),
+                    waiting: String::new(),
+                    end: None,
+                };
+                self.deliver(at, epoch, one, out);
+            }
+            Event::Report(report) => self.report(at, report, out),
+            Event::WorkerUp(worker) => self.worker_up(worker),
+            Event::WorkerGone { reason } => self.worker_gone(reason, out),
+            Event::OnDisk(mark) => self.on_disk = self.on_disk.max(mark),
+            Event::EpochStarted => {
+                self.ack_due |= self.position != Position::Unknown;
+                if self.gap.epoch_started() {
+                    out.push(Effect::RequestReplay);
+                }
+            }
+            Event::ReplayAsked(epoch) => self.gap.answered(epoch, at.now),
+            Event::Tick => {
+                let due = self.gap.tick(at.now, self.position != Position::Unknown);
+                if due.ask {
+                    out.push(Effect::RequestReplay);
+                }
+                if due.give_up {
+                    self.give_up(at, out);
+                }
+            }
+        }
+        self.hand_over(at, out);
+        self.finish_step(out);
+    }
+
+    fn deliver(&mut self, at: Moment, epoch: Epoch, one: Held, out: &mut Vec<Effect>) {
+        if self.gone {
+            return;
+        }
+        let delivery = &one.delivery;
+        if delivery.seq.0 != 0 {
+            return self.sequenced(at, Some(epoch), one, out);
+        }
+        if !delivery.repeats && !self.fanout.insert(delivery.delivery_id.clone()) {
+            self.counts.duplicates += 1;
+            self.ack_due = true;
+            return;
+        }
+        match &delivery.content {
+            Content::Inject(_) => self.enter(at, one, out),
+            Content::AckOnly(_) => self.ack_due = true,
+            Content::Unusable(_) => {
+                out.push(Effect::Unusable(one.delivery));
+                self.ack_due = true;
+            }
+        }
+    }
+
+    /// A frame of the mailbox: in order, behind, or beyond a gap. `epoch` is absent for one taken back.
+    fn sequenced(&mut self, at: Moment, epoch: Option<Epoch>, one: Held, out: &mut Vec<Effect>) {
+        let seq = one.delivery.seq.0;
+        self.received = self.received.max(seq);
+        if self.position == Position::Unknown && seq == 1 {
+            self.seed(0, out);
+        }
+        match self.position {
+            Position::At(position) if seq <= position => {
+                self.counts.duplicates += 1;
+                self.ack_due = true;
+            }
+            Position::At(position) if seq == position + 1 => {
+                self.admit(at, one, out);
+                self.drain_ahead(at, out);
+            }
+            _ => self.hold_ahead(at, epoch, one, out),
+        }
+    }
+
+    fn hold_ahead(&mut self, at: Moment, epoch: Option<Epoch>, one: Held, out: &mut Vec<Effect>) {
+        let seq = one.delivery.seq.0;
+        self.ack_due |= self.position != Position::Unknown;
+        if self.ahead.contains_key(&seq) {
+            self.counts.duplicates += 1;
+            // A replay ascends: when it shows the lowest frame held, it had nothing below it.
+            let is_lowest = self.ahead.first_key_value().is_some_and(|(lowest, _)| *lowest == seq);
+            let is_replay = epoch.is_some_and(|epoch| self.gap.replays_in(epoch));
+            if is_lowest && is_replay && !self.lane.owes_replay() {
+                self.give_up(at, out);
+            }
+            return;
+        }
+        self.last = Some(Last { delivery: one.delivery.clone(), rung: one.rung });
+        self.ahead.insert(seq, one);
+        if self.ahead.len() > AHEAD_MAX {
+            self.ahead.pop_last();
+            self.lane.refuse();
+        }
+        self.gap.open(at.now);
+    }
+
+    fn drain_ahead(&mut self, at: Moment, out: &mut Vec<Effect>) {
+        while let (Position::At(position), Some(lowest)) = (self.position, self.ahead.first_entry()) {
+            if *lowest.key() > position + 1 {
+                return;
+            }
+            let one = lowest.remove();
+            if one.delivery.seq.0 == position + 1 {
+                self.admit(at, one, out);
+            }
+        }
+        self.gap.close();
+    }
+
+    /// The missing numbers stay missing, unless we dropped them ourselves: then what is held beyond them
+    /// makes room for the replay that brings them.
+    fn give_up(&mut self, at: Moment, out: &mut Vec<Effect>) {
+        let Some((&lowest, _)) = self.ahead.first_key_value() else {
+            return self.gap.close();
+        };
+        match self.position {
+            Position::Unknown => self.seed(lowest - 1, out),
+            Position::At(_) if self.lane.owes_replay() => {
+                let dropped = std::mem::take(&mut self.ahead);
+                for _ in &dropped {
+                    self.lane.refuse();
+                }
+                return self.gap.close();
+            }
+            Position::At(position) => {
+                let (from, to) = (Seq(position + 1), Seq(lowest - 1));
+                self.counts.gaps_skipped += to.0 - position;
+                let mark = self.append(Record::GapSkipped { agent: self.agent.clone(), from, to }, out);
+                out.push(Effect::Skipped { from, to });
+                self.pass(to.0, mark);
+            }
+        }
+        self.drain_ahead(at, out);
+    }
+
+    fn seed(&mut self, at: u64, out: &mut Vec<Effect>) {
+        let mark = self.append(Record::Seeded { agent: self.agent.clone(), at: Seq(at) }, out);
+        self.pass(at, mark);
+    }
+
+    /// Moves the position to `to`, and on over what the journal knows as settled.
+    fn pass(&mut self, to: u64, mark: u64) {
+        let to = self.settled.absorb(to);
+        self.position = Position::At(to);
+        self.slots.push_back(Slot::Past { to, mark });
+        self.advance_lead();
+    }
+
+    /// The next frame in order.
+    fn admit(&mut self, at: Moment, one: Held, out: &mut Vec<Effect>) {
+        let seq = one.delivery.seq.0;
+        self.position = Position::At(seq);
+        self.enter(at, one, out);
+        let beyond = self.settled.absorb(seq);
+        if beyond > seq {
+            self.pass(beyond, 1);
+        }
+    }
+
+    fn keep(&mut self, one: Held) -> u64 {
+        let key = self.next_key;
+        self.next_key += 1;
+        self.held.insert(key, one);
+        key
+    }
+
+    /// Takes a frame in whose turn it is: to be handed over, or settled at once.
+    fn enter(&mut self, at: Moment, mut one: Held, out: &mut Vec<Effect>) {
+        let delivery = one.delivery.clone();
+        if let Some(before) = self.unfinished.get(&delivery.delivery_id).copied()
+            && before.seq == delivery.seq
+        {
+            self.unfinished.remove(&delivery.delivery_id);
+            one.attempts = one.attempts.max(before.attempt);
+            one.rung = one.rung.max(before.rung);
+            one.uncertain = true;
+        }
+        let ended = one.end.take();
+        let fresh = !one.told.received;
+        one.told.received |= note_of(&delivery).is_some();
+        self.last = Some(Last { delivery: delivery.clone(), rung: one.rung });
+        let key = self.keep(one);
+        if delivery.seq.0 != 0 {
+            self.slots.push_back(Slot::Held(key));
+        }
+        if let Some(end) = ended {
+            return self.settle(at, key, end.how, out);
+        }
+        match &delivery.content {
+            Content::AckOnly(_) => self.settle(at, key, Ending::Outcome(Outcome::AckOnly), out),
+            Content::Unusable(_) => {
+                out.push(Effect::Unusable(delivery.clone()));
+                self.settle(at, key, Ending::Outcome(Outcome::Unusable), out);
+            }
+            Content::Inject(_) if self.condemned.contains(&delivery.delivery_id) => {
+                let reason = "the broker failed three times while handling this message".to_owned();
+                self.settle(at, key, Ending::DeadLetter { reason, landed: false }, out);
+            }
+            Content::Inject(_) if delivery.seq.0 != 0 && !self.messages.insert(delivery.msg_id.clone()) => {
+                self.counts.duplicates += 1;
+                self.settle(at, key, Ending::Outcome(Outcome::Duplicate), out);
+            }
+            Content::Inject(_) => {
+                if fresh {
+                    out.push(Effect::Tell(delivery, Fact::Received));
+                }
+                self.ready.push_back(key);
+            }
+        }
+    }
+
+    fn hand_over(&mut self, at: Moment, out: &mut Vec<Effect>) {
+        let Some(worker) = self.worker else { return };
+        while self.in_flight.len() < worker.window {
+            let Some(key) = self.ready.pop_front() else { return };
+            let Some(one) = self.held.get_mut(&key) else { continue };
+            if one.attempts >= ATTEMPTS_MAX {
+                let reason = format!("handed to the terminal {ATTEMPTS_MAX} times without a proof");
+                let landed = one.rung >= Some(Rung::Landed);
+                self.settle(at, key, Ending::DeadLetter { reason, landed }, out);
+                continue;
+            }
+            let redelivered = one.uncertain;
+            one.attempts += 1;
+            one.uncertain = true;
+            let (delivery, attempt, reached) = (one.delivery.clone(), one.attempts, one.rung);
+            let Some(note) = note_of(&delivery) else { continue };
+            self.in_flight.push(key);
+            if delivery.seq.0 != 0 {
+                // Before the first byte can be typed, so that a crash in the middle leaves a trace.
+                out.push(Effect::Trace(Record::Handed {
+                    agent: self.agent.clone(),
+                    delivery: delivery.delivery_id.clone(),
+                    seq: delivery.seq,
+                    attempt,
+                }));
+            }
+            out.push(Effect::Inject(Inject {
+                delivery_id: delivery.delivery_id.clone(),
+                attempt,
+                mode: delivery.mode,
+                note: note.clone(),
+                reached,
+                redelivered,
+            }));
+        }
+    }
+
+    fn worker_up(&mut self, worker: WorkerUp) {
+        if self.gone {
+            return;
+        }
+        self.worker = Some(worker);
+        // In the order in which they were handed over, before everything that has not been.
+        for key in self.in_flight.drain(..).rev() {
+            if let Some(one) = self.held.get_mut(&key) {
+                one.waiting.clear();
+            }
+            self.ready.push_front(key);
+        }
+    }
+
+    fn worker_gone(&mut self, reason: String, out: &mut Vec<Effect>) {
+        self.worker = None;
+        self.gone = true;
+        self.gap = Gap::default();
+        self.ready.clear();
+        self.in_flight.clear();
+        let open = self.held.values().filter(|one| one.end.is_none()).count();
+        let count = open + self.ahead.len();
+        self.ahead.clear();
+        self.held.retain(|_, one| one.end.is_some());
+        // No ack may pass what was dropped; what is settled behind it is in the journal all the same.
+        let kept = self.slots.iter().take_while(|slot| match slot {
+            Slot::Held(key) => self.held.contains_key(key),
+            Slot::Past { .. } => true,
+        });
+        let kept = kept.count();
+        for slot in self.slots.drain(kept..) {
+            if let Slot::Held(key) = slot {
+                self.held.remove(&key);
+            }
+        }
+        self.lead = self.lead.min(kept);
+        if count > 0 {
+            out.push(Effect::Dropped { count, reason });
+        }
+    }
+
+    fn in_flight_key(&self, delivery: &DeliveryId) -> Option<u64> {
+        let is_it = |key: &u64| self.held.get(key).is_some_and(|one| one.delivery.delivery_id == *delivery);
+        self.in_flight.iter().copied().find(is_it)
+    }
+
+    fn report(&mut self, at: Moment, report: InjectReport, out: &mut Vec<Effect>) {
+        let current = self.worker.is_some_and(|worker| worker.worker == report.worker);
+        let key = self.in_flight_key(&report.delivery_id).filter(|_| current);
+        let Some((key, one)) = key.and_then(|key| Some((key, self.held.get_mut(&key)?))) else {
+            self.counts.stale_reports += 1;
+            return;
+        };
+        if one.attempts != report.attempt {
+            self.counts.stale_reports += 1;
+            return;
+        }
+        let delivery = one.delivery.clone();
+        let (InjectStep::Reached(rung) | InjectStep::Proven(rung) | InjectStep::Stuck(rung)) = report.step
+        else {
+            match report.step {
+                InjectStep::Waiting(reason) => one.waiting = reason,
+                InjectStep::Failed { reason, landed } => {
+                    let landed = landed || one.rung >= Some(Rung::Landed);
+                    self.settle(at, key, Ending::DeadLetter { reason, landed }, out);
+                }
+                _ => {}
+            }
+            return;
+        };
+        let proven = matches!(report.step, InjectStep::Proven(_));
+        let landed_before = one.rung >= Some(Rung::Landed);
+        one.rung = one.rung.max(Some(rung));
+        if let Some(last) = &mut self.last
+            && Arc::ptr_eq(&last.delivery, &delivery)
+        {
+            last.rung = one.rung;
+        }
+        let is_in = proven || rung >= Rung::Landed;
+        if is_in && !std::mem::replace(&mut one.told.injected, true) {
+            out.push(Effect::Tell(delivery.clone(), Fact::Injected(rung)));
+        } else if !is_in && matches!(report.step, InjectStep::Reached(_)) {
+            one.waiting.clear();
+        }
+        match report.step {
+            InjectStep::Stuck(_) => {
+                one.waiting = "no progress for 30 s".to_owned();
+                if !std::mem::replace(&mut one.told.stuck, true) {
+                    out.push(Effect::Tell(delivery, Fact::Stuck(rung)));
+                }
+            }
+            InjectStep::Proven(_) => {
+                out.push(Effect::Tell(delivery, Fact::Verified(rung)));
+                self.settle(at, key, Ending::Outcome(Outcome::Proven(rung)), out);
+            }
+            _ if rung >= Rung::Landed && !landed_before && delivery.seq.0 != 0 => {
+                let (agent, delivery) = (self.agent.clone(), delivery.delivery_id.clone());
+                out.push(Effect::Trace(Record::Reached { agent, delivery, rung }));
+            }
+            _ => {}
+        }
+    }
+
+    /// A delivery is at its end; it is let go once that is on disk and everything before it is.
+    fn settle(&mut self, at: Moment, key: u64, how: Ending, out: &mut Vec<Effect>) {
+        let Some(one) = self.held.get(&key) else { return };
+        let delivery = one.delivery.clone();
+        let record = match (&how, note_of(&delivery)) {
+            (Ending::DeadLetter { reason, landed }, Some(note)) => {
+                Record::DeadLettered(Box::new(DeadLetter {
+                    agent: self.agent.clone(),
+                    name: self.name.clone(),
+                    delivery: delivery.delivery_id.clone(),
+                    seq: delivery.seq,
+                    note: note.clone(),
+                    reason: reason.clone(),
+                    attempts: one.attempts,
+                    landed: *landed,
+                    at_ms: at.wall_ms,
+                }))
+            }
+            (ending, _) => Record::Settled {
+                agent: self.agent.clone(),
+                delivery: delivery.delivery_id.clone(),
+                msg: delivery.msg_id.clone(),
+                seq: delivery.seq,
+                outcome: match ending {
+                    Ending::Outcome(outcome) => *outcome,
+                    // A frame without a text is never handed over, so it cannot fail.
+                    Ending::DeadLetter { .. } => Outcome::Unusable,
+                },
+            },
+        };
+        if let Ending::DeadLetter { landed, .. } = how {
+            self.counts.dead_letters += 1;
+            if !landed {
+                self.messages.remove(&delivery.msg_id);
+            }
+        }
+        let mark = self.append(record, out);
+        if let Some(one) = self.held.get_mut(&key) {
+            one.end = Some(End { how, mark });
+            one.waiting.clear();
+        }
+        self.in_flight.retain(|other| *other != key);
+        if delivery.seq.0 == 0 {
+            self.fanout_ends.push_back((mark, key));
+        }
+        self.advance_lead();
+    }
+
+    fn append(&mut self, record: Record, out: &mut Vec<Effect>) -> u64 {
+        out.push(Effect::Append(record));
+        self.marks += 1;
+        self.marks
+    }
+
+    fn advance_lead(&mut self) {
+        while let Some(slot) = self.slots.get(self.lead) {
+            self.injected = match slot {
+                Slot::Past { to, .. } => self.injected.max(*to),
+                Slot::Held(key) => match self.held.get(key) {
+                    Some(one) if one.end.is_some() => one.delivery.seq.0,
+                    _ => return,
+                },
+            };
+            self.lead += 1;
+        }
+    }
+
+    /// Lets go of what is on disk, acks, and asks for what was refused when there is room again.
+    fn finish_step(&mut self, out: &mut Vec<Effect>) {
+        while let Some((mark, key)) = self.fanout_ends.front().copied()
+            && mark <= self.on_disk
+        {
+            self.fanout_ends.pop_front();
+            self.ack_due = true;
+            self.let_go(key, out);
+        }
+        while let Some(slot) = self.slots.front() {
+            let (to, key) = match slot {
+                Slot::Past { to, mark } if *mark <= self.on_disk => (*to, None),
+                Slot::Held(key) => match self.held.get(key) {
+                    Some(Held { end: Some(end), delivery, .. }) if end.mark <= self.on_disk => {
+                        (delivery.seq.0, Some(*key))
+                    }
+                    _ => break,
+                },
+                Slot::Past { .. } => break,
+            };
+            self.slots.pop_front();
+            self.lead = self.lead.saturating_sub(1);
+            self.journalled = self.journalled.max(to);
+            if let Some(key) = key {
+                self.let_go(key, out);
+            }
+        }
+        if self.on_disk >= self.base && (self.ack_due || self.journalled > self.acked) {
+            self.ack_due = false;
+            self.acked = self.journalled;
+            out.push(Effect::Ack(Seq(self.acked)));
+        }
+        if !self.gone && self.lane.wants_replay() && self.gap.ask() {
+            out.push(Effect::RequestReplay);
+        }
+    }
+
+    fn let_go(&mut self, key: u64, out: &mut Vec<Effect>) {
+        let Some(one) = self.held.remove(&key) else { return };
+        let fact = match one.end.map(|end| end.how) {
+            Some(Ending::Outcome(Outcome::Proven(rung))) => Fact::Acked(rung),
+            Some(Ending::DeadLetter { reason, .. }) => Fact::DeadLettered { reason, attempts: one.attempts },
+            _ => return,
+        };
+        out.push(Effect::Tell(one.delivery, fact));
+    }
+
+    /// The numbers.
+    pub(super) fn view(&self) -> CursorView {
+        let (held, held_bytes) = self.lane.held();
+        let highest = self.ahead.last_key_value().map(|(seq, _)| *seq);
+        let gaps = match (self.position, highest) {
+            (Position::At(position), Some(highest)) => highest - position - self.ahead.len() as u64,
+            _ => 0,
+        };
+        CursorView {
+            received: Seq(self.received),
+            injected: Seq(self.injected),
+            journalled: Seq(self.journalled),
+            acked: Seq(self.acked),
+            held,
+            held_bytes,
+            gaps,
+            gaps_skipped: self.counts.gaps_skipped,
+            duplicates: self.counts.duplicates,
+            refused: self.lane.refusals(),
+            dead_letters: self.counts.dead_letters,
+            stale_reports: self.counts.stale_reports,
+            last: self.last.as_ref().map(|last| self.view_last(last)),
+        }
+    }
+
+    fn view_last(&self, last: &Last) -> LastDelivery {
+        let delivery = &last.delivery;
+        let held = self.held.values().next_back().filter(|one| Arc::ptr_eq(&one.delivery, delivery));
+        let waiting_for = if self.ahead.contains_key(&delivery.seq.0) {
+            "earlier messages that have not arrived"
+        } else {
+            match held {
+                None => "",
+                Some(one) if one.end.is_some() => "the journal",
+                Some(one) if !one.waiting.is_empty() => &one.waiting,
+                Some(one) if one.attempts > 0 => "the terminal",
+                Some(_) if self.worker.is_none() => "the agent to start",
+                Some(_) => "earlier messages",
+            }
+        };
+        LastDelivery {
+            delivery_id: delivery.delivery_id.clone(),
+            msg_id: delivery.msg_id.clone(),
+            seq: delivery.seq,
+            from: note_of(delivery).map(|note| note.from.clone()).unwrap_or_default(),
+            rung: last.rung,
+            waiting_for: waiting_for.to_owned(),
+        }
+    }
+}
