@@ -193,14 +193,22 @@ pub(super) struct ReleaseBody {
     force: bool,
 }
 
+#[derive(Deserialize)]
+pub(super) struct ReleaseQuery {
+    #[serde(default)]
+    force: bool,
+}
+
 /// `DELETE /api/spawned/{name}`: success also when there is nothing to release, as clients rely on.
 pub(super) async fn release(
     api: Data<Api>,
     name: Path<String>,
+    query: Query<ReleaseQuery>,
     req: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
     let ReleaseBody { reason, force } = body::object_or_default(&req, payload).await?;
+    let force = force || query.force;
     let name = AgentName::parse(&name)?;
     let asked = name.clone();
     // No limit here: the registry's ladder from HUP to KILL has one.

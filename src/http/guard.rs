@@ -1,6 +1,6 @@
 //! What every request passes before it is routed: `Host` and `Origin`, readiness, key.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use actix_web::{
     Error, HttpResponse, ResponseError,
@@ -16,7 +16,7 @@ use actix_web::{
 use tracing::debug;
 use uuid::Uuid;
 
-use super::{api::Api, auth::bearer, error::ApiError};
+use super::{api::Api, auth::bearer, connection::Connection, error::ApiError};
 use crate::messages::readiness::Readiness;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -33,10 +33,16 @@ pub(super) async fn guard(
     let id = request_id(req.headers());
     let method = req.method().clone();
     let path = req.path().to_owned();
+    let in_hand = req.conn_data::<Arc<Connection>>().map(Connection::take);
     let mut response = match admit(&req).await {
         Ok(()) => next.call(req).await?.map_into_boxed_body(),
         Err(refusal) => req.into_response(refusal),
     };
+    if let Some(in_hand) = &in_hand
+        && response.status() == StatusCode::SWITCHING_PROTOCOLS
+    {
+        in_hand.streams();
+    }
     let status = response.status().as_u16();
     debug!(request = id, %method, path, status, took = ?began.elapsed(), "request served");
     let headers = response.headers_mut();

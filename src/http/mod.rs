@@ -8,6 +8,7 @@ mod agents;
 mod api;
 mod auth;
 mod body;
+mod connection;
 mod debug;
 mod error;
 mod events;
@@ -41,6 +42,7 @@ use tracing::error;
 use self::{
     api::{Api, Streams},
     auth::KeyCheck,
+    connection::Connection,
     error::ApiError,
     hosts::Hosts,
     lease::Lease,
@@ -61,7 +63,7 @@ use crate::{
 /// For the head of a request.
 const HEAD_TIME: Duration = Duration::from_secs(5);
 /// For a connection without a request.
-const IDLE_TIME: Duration = Duration::from_secs(30);
+const IDLE_TIME: Duration = Duration::from_secs(8);
 /// Seconds that requests under way have to finish at the end.
 pub const STOP_TIME: u64 = 2;
 /// Connections at once.
@@ -235,6 +237,7 @@ pub fn serve(
         .client_disconnect_timeout(Duration::from_secs(1))
         .keep_alive(IDLE_TIME)
         .shutdown_timeout(STOP_TIME)
+        .on_connect(Connection::accept)
         .disable_signals()
         .listen(listener)
         .map_err(fail)?
