@@ -36,7 +36,7 @@ pub(super) async fn guard(
     let in_hand = req.conn_data::<Arc<Connection>>().map(Connection::take);
     let mut response = match admit(&req).await {
         Ok(()) => next.call(req).await?.map_into_boxed_body(),
-        Err(refusal) => req.into_response(refusal),
+        Err(refusal) => req.into_response(refusal.into_response()),
     };
     if let Some(in_hand) = &in_hand
         && response.status() == StatusCode::SWITCHING_PROTOCOLS
@@ -54,19 +54,49 @@ pub(super) async fn guard(
     Ok(response)
 }
 
-async fn admit(req: &ServiceRequest) -> Result<(), HttpResponse> {
+/// Why a request is not routed.
+enum Refusal {
+    /// The house is not built yet.
+    Starting(String),
+    /// Anything else.
+    Refused(ApiError),
+}
+
+impl From<ApiError> for Refusal {
+    fn from(error: ApiError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl Refusal {
+    /// Until the house is built the answer is plain text: upstream's driver knows a broker that is still
+    /// starting only by these words, and gives up on a JSON answer (spec/api 1.3).
+    fn into_response(self) -> HttpResponse {
+        match self {
+            Self::Starting(doing) => HttpResponse::ServiceUnavailable()
+                .insert_header((header::RETRY_AFTER, "1"))
+                .content_type("text/plain; charset=utf-8")
+                .body(format!("503 Service Unavailable: the broker is starting ({doing})\n")),
+            Self::Refused(error) => error.error_response(),
+        }
+    }
+}
+
+async fn admit(req: &ServiceRequest) -> Result<(), Refusal> {
     let Some(api) = req.app_data::<Data<Api>>() else {
-        return Err(HttpResponse::InternalServerError().finish());
+        return Err(ApiError::not_found(req.path()).into());
     };
-    is_for_us(api, req).map_err(|refusal| refusal.error_response())?;
+    is_for_us(api, req)?;
     if req.path() == "/health" {
         return Ok(());
     }
-    has_started(api)?;
+    if let Readiness::Starting { doing } = api.readiness.get() {
+        return Err(Refusal::Starting(doing));
+    }
     if req.path() == "/readyz" {
         return Ok(());
     }
-    authorize(api, req.headers()).await.map_err(|refusal| refusal.error_response())
+    Ok(authorize(api, req.headers()).await?)
 }
 
 /// Refuses a browser that was lured here.
@@ -90,18 +120,6 @@ fn is_for_us(api: &Api, req: &ServiceRequest) -> Result<(), ApiError> {
         return Err(ApiError::new(StatusCode::FORBIDDEN, "foreign_origin", message));
     }
     Ok(())
-}
-
-/// Until the house is built the answer is plain text: upstream's driver knows a broker that is still
-/// starting only by these words, and gives up on a JSON answer (spec/api 1.3).
-fn has_started(api: &Api) -> Result<(), HttpResponse> {
-    api.readiness.with(|readiness| match readiness {
-        Readiness::Starting { doing } => Err(HttpResponse::ServiceUnavailable()
-            .insert_header((header::RETRY_AFTER, "1"))
-            .content_type("text/plain; charset=utf-8")
-            .body(format!("503 Service Unavailable: the broker is starting ({doing})\n"))),
-        _ => Ok(()),
-    })
 }
 
 async fn authorize(api: &Api, headers: &HeaderMap) -> Result<(), ApiError> {
