@@ -23,6 +23,8 @@ const DEFAULT_CLI: &str = "claude";
 pub(super) struct SpawnBody {
     name: Option<String>,
     cli: Option<String>,
+    /// The program as it is, blanks and all: our own field, where `cli` is split into words.
+    command: Option<String>,
     args: Option<Vec<String>>,
     channels: Option<Vec<String>>,
     task: Option<String>,
@@ -98,7 +100,8 @@ impl SpawnBody {
                 TermSize::new(rows.unwrap_or(usual.rows), cols.unwrap_or(usual.cols))?
             }
         };
-        let (program, args) = command(config.command, config.args, self.cli, self.args)?;
+        let (program, args) =
+            command(given(config.command).or(self.command), config.args, self.cli, self.args)?;
         let mut env = self.env.unwrap_or_default();
         env.extend(config.env.unwrap_or_default());
         if let Some(bad) = env.keys().find(|key| key.is_empty() || key.contains(['=', '\0'])) {
@@ -134,7 +137,7 @@ fn given(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.trim().is_empty())
 }
 
-/// The program and its arguments: `harnessConfig.command` as it is, else the words of `cli`.
+/// The program and its arguments: a command as it is, else the words of `cli`.
 fn command(
     command: Option<String>,
     config_args: Option<Vec<String>>,
@@ -190,6 +193,12 @@ mod tests {
         let spec = read(json!({"name": "a", "cli": "sh -c 'echo hi'", "args": ["x", "y z"]})).unwrap().spec;
         assert_eq!(spec.program, "sh");
         assert_eq!(spec.args, ["-c", "echo hi", "x", "y z"]);
+    }
+
+    #[test]
+    fn a_command_is_taken_as_it_is() {
+        let spec = read(json!({"name": "a", "command": "/opt/my cli", "args": ["'x"]})).unwrap().spec;
+        assert_eq!((spec.program.as_str(), spec.args.as_slice()), ("/opt/my cli", &["'x".to_owned()][..]));
     }
 
     #[test]
