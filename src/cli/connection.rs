@@ -73,11 +73,19 @@ impl Connection {
     }
 }
 
-/// True when there is such a process.
+/// True when there is such a process. One that has ended and waits for its parent to notice is not there.
 pub(super) fn is_alive(pid: u32) -> bool {
     // 0 and negative numbers would ask about whole process groups.
-    let Some(pid) = i32::try_from(pid).ok().filter(|pid| *pid > 0) else { return false };
-    !matches!(signal::kill(Pid::from_raw(pid), None), Err(Errno::ESRCH))
+    let Some(raw) = i32::try_from(pid).ok().filter(|pid| *pid > 0) else { return false };
+    let exists = !matches!(signal::kill(Pid::from_raw(raw), None), Err(Errno::ESRCH));
+    exists && !is_zombie(pid)
+}
+
+/// The state follows the command's name, which stands in brackets and may hold anything (proc_pid_stat(5)).
+fn is_zombie(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(')').map(|(_, rest)| rest.trim_start());
+    state.is_some_and(|state| state.starts_with(['Z', 'X']))
 }
 
 /// The file of this process, there for as long as this value.
@@ -143,6 +151,17 @@ mod tests {
         fs::write(&path, r#"{"url":"http://x","port":2,"api_key":"o","pid":1}"#).unwrap();
         drop(published);
         assert!(path.exists());
+    }
+
+    #[test]
+    fn a_process_that_ended_unnoticed_is_not_alive() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let began = std::time::Instant::now();
+        while is_alive(child.id()) {
+            assert!(began.elapsed() < std::time::Duration::from_secs(10), "still called alive");
+            std::thread::yield_now();
+        }
+        assert!(child.wait().unwrap().success());
     }
 
     #[test]

@@ -1,0 +1,173 @@
+//! Starting and stopping a broker, and its refusals to start: the real binary with its embedded engine.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read},
+    net::TcpListener,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+/// Longer than anything here takes; a test that waits this long has failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The program in a directory of its own, with none of our variables set.
+fn program(dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_relay-broker"));
+    command.env_clear().env("HOME", dir).env("PATH", std::env::var_os("PATH").unwrap()).current_dir(dir);
+    command
+}
+
+fn run(dir: &Path, args: &[&str]) -> Output {
+    program(dir).args(args).stdin(Stdio::null()).output().unwrap()
+}
+
+/// Runs a command that must succeed, and answers what it printed.
+fn succeed(dir: &Path, args: &[&str]) -> String {
+    let output = run(dir, args);
+    assert_eq!(output.status.code(), Some(0), "{args:?}: {}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A broker that runs; killed when dropped.
+struct Broker {
+    child: Child,
+    stdout: BufReader<std::process::ChildStdout>,
+    /// The line that says where it listens.
+    line: String,
+}
+
+impl Broker {
+    fn start(dir: &Path, args: &[&str]) -> Self {
+        let mut command = program(dir);
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        if line.is_empty() {
+            let mut said = String::new();
+            child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+            child.wait().unwrap();
+            panic!("it did not start: {said}");
+        }
+        Self { child, stdout, line }
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
+    }
+
+    fn wait(&mut self) -> ExitStatus {
+        let began = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(began.elapsed() < PATIENCE, "it does not end");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        if self.child.try_wait().unwrap().is_none() {
+            self.child.kill().unwrap();
+            self.child.wait().unwrap();
+        }
+    }
+}
+
+fn state(dir: &Path) -> PathBuf {
+    dir.join(".agentworkforce/relay")
+}
+
+#[test]
+fn a_program_starts_a_broker_reads_one_line_and_ends_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut broker = Broker::start(dir.path(), &["init", "--local-only", "--persist"]);
+    let url = broker.line.strip_prefix("API listening on ").expect(&broker.line).trim_end().to_owned();
+    assert!(url.starts_with("http://127.0.0.1:"), "{url}");
+
+    let path = state(dir.path()).join("connection.json");
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let connection = fs::read_to_string(&path).unwrap();
+    for wanted in [
+        format!(r#""url":"{url}""#),
+        format!(r#""port":{}"#, url.rsplit(':').next().unwrap()),
+        format!(r#""pid":{}"#, broker.child.id()),
+        r#""api_key":"br_"#.to_owned(),
+    ] {
+        assert!(connection.contains(&wanted), "{wanted}: {connection}");
+    }
+
+    assert_eq!(succeed(dir.path(), &["ps", "--json"]).trim(), r#"{"agents":[]}"#);
+
+    broker.signal(Signal::SIGTERM);
+    assert_eq!(broker.wait().code(), Some(0));
+    assert!(!path.exists(), "connection.json was left behind");
+    let mut rest = String::new();
+    broker.stdout.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "", "more than one line on standard output");
+}
+
+#[test]
+fn a_second_broker_in_one_directory_is_told_who_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::start(dir.path(), &["up"]);
+    let before = fs::read(state(dir.path()).join("connection.json")).unwrap();
+    let phrase = format!(
+        "another broker instance is already running in this directory ({}), pid {}",
+        state(&dir.path().canonicalize().unwrap()).display(),
+        broker.child.id()
+    );
+    for (args, code) in
+        [(&["up"][..], 5), (&["up", "--name", "other"], 5), (&["init", "--local-only", "--persist"], 1)]
+    {
+        let second = run(dir.path(), args);
+        assert_eq!(second.status.code(), Some(code), "{args:?}");
+        assert!(text(&second.stderr).contains(&phrase), "{args:?}: {}", text(&second.stderr));
+    }
+    assert_eq!(fs::read(state(dir.path()).join("connection.json")).unwrap(), before);
+}
+
+#[test]
+fn a_port_that_is_taken_is_named_and_nothing_is_published() {
+    let dir = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let output = run(dir.path(), &["up", "--port", &port]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains(&port), "{}", text(&output.stderr));
+    assert!(!state(dir.path()).join("connection.json").exists());
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn a_killed_broker_is_called_stale_and_blocks_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut broker = Broker::start(dir.path(), &["up"]);
+    broker.signal(Signal::SIGKILL);
+    broker.wait();
+    let listed = run(dir.path(), &["ps"]);
+    assert_eq!(listed.status.code(), Some(6));
+    assert!(text(&listed.stderr).contains("no longer running"), "{}", text(&listed.stderr));
+    let mut again = Broker::start(dir.path(), &["up"]);
+    succeed(dir.path(), &["ps"]);
+    succeed(dir.path(), &["down"]);
+    assert_eq!(again.wait().code(), Some(0));
+}
