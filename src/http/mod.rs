@@ -18,7 +18,6 @@ mod hosts;
 mod lease;
 mod spawn_body;
 mod status;
-mod words;
 
 use std::{
     net::{IpAddr, SocketAddr, TcpListener},

@@ -8,8 +8,9 @@ use std::{
 use actix_web::http::StatusCode;
 use serde::{Deserialize, de::IgnoredAny};
 
-use super::{error::ApiError, words};
+use super::error::ApiError;
 use crate::{
+    command_line,
     ids::{AgentName, SessionRef},
     messages::{pty::TermSize, spawn::SpawnSpec},
 };
@@ -149,12 +150,9 @@ fn command(
         return Ok((command, args.collect()));
     }
     let cli = given(cli).unwrap_or_else(|| DEFAULT_CLI.to_owned());
-    let words =
-        words::split(&cli).map_err(|bad| ApiError::invalid(format!("`cli` cannot be read: {bad}")))?;
-    let mut words = words.into_iter();
-    let program = words.next().filter(|program| !program.is_empty());
-    let program = program.ok_or_else(|| ApiError::invalid("`cli` names no program"))?;
-    Ok((program, words.chain(args).collect()))
+    let (program, inline) = command_line::split(&cli)
+        .map_err(|bad| ApiError::invalid(format!("`cli` names no program: {bad}")))?;
+    Ok((program, inline.into_iter().chain(args).collect()))
 }
 
 fn directory(asked: Option<String>, usual: &Path) -> Result<PathBuf, ApiError> {

@@ -111,6 +111,8 @@ pub struct AgentRegistry {
     agents: BTreeMap<AgentName, Entry>,
     /// Tells an agent from a later one of the same name.
     births: u64,
+    /// Agents that ended by themselves, and not with code 0.
+    crashes: u64,
     past: VecDeque<AgentName>,
     /// Agents of an earlier broker process that was killed: their mail waits at the engine.
     absent: HashMap<AgentName, AgentId>,
@@ -162,6 +164,7 @@ impl AgentRegistry {
             engine,
             agents: BTreeMap::new(),
             births: 0,
+            crashes: 0,
             past: VecDeque::new(),
             absent,
             running: Running::default(),
@@ -442,6 +445,9 @@ impl AgentRegistry {
             self.journal.append(Record::AgentGone { agent: registration.agent_id.clone() });
         }
         if let Some(exit) = exit {
+            if exit.by == EndedBy::Itself && exit.code != Some(0) {
+                self.crashes += 1;
+            }
             info!(agent = %name, how = exit.how(), by = ?exit.by, uptime_ms = exit.uptime_ms, "agent ended");
             let reason = if released { "released" } else { "child_exited" };
             self.publish(Event::AgentExit { name: name.clone(), reason });
@@ -567,6 +573,7 @@ impl AgentRegistry {
             ("releasing", count(Phase::Releasing).to_string()),
             ("absent", self.absent.len().to_string()),
             ("spawned", self.births.to_string()),
+            ("crashed", self.crashes.to_string()),
         ]));
     }
 }
