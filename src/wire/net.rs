@@ -300,4 +300,13 @@ mod tests {
             assert_eq!(retry_after(&with(unusable)), None);
         }
     }
+
+    #[actix::test]
+    async fn a_connection_does_not_hold_small_frames_back() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri: Uri = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let connector = NoDelay(TcpConnector::new(Resolver::default()).service());
+        let connection = connector.call(ConnectInfo::new(uri)).await.unwrap();
+        assert!(connection.io_ref().nodelay().unwrap());
+    }
 }
