@@ -493,9 +493,9 @@ impl NodeSession {
     }
 
     fn watch_for_room(&mut self, ctx: &mut Context<Self>) {
-        if let Some(link) = &mut self.link
-            && link.room_at.is_none()
-        {
+        let Some(link) = &mut self.link else { return };
+        link.replay.refused();
+        if link.room_at.is_none() {
             link.room_at = Some(Instant::now() + ROOM_CHECK);
             self.arm(ctx);
         }
@@ -847,7 +847,7 @@ impl Handler<RequestReplay> for NodeSession {
         self.replay_askers.retain(|asker| !asker.is_abandoned());
         self.replay_askers.push(asked.reply);
         if let Some(link) = &mut self.link {
-            link.replay.gap(Instant::now());
+            link.replay.missing(Instant::now());
             self.pump(ctx);
         }
     }

@@ -42,6 +42,8 @@ pub(super) struct Replay {
     changed: Option<Instant>,
     gap: Option<Instant>,
     room: Option<Instant>,
+    /// Frames were refused since the last one was sent: what a cursor misses may be just those.
+    refused: bool,
 }
 
 /// What the decision depends on beside time.
@@ -65,6 +67,7 @@ impl Replay {
             changed: None,
             gap: None,
             room: None,
+            refused: false,
         }
     }
 
@@ -73,9 +76,15 @@ impl Replay {
         self.changed.get_or_insert(now);
     }
 
-    /// Frames are missing.
-    pub(super) fn gap(&mut self, now: Instant) {
-        self.gap.get_or_insert(now);
+    /// A frame was refused for want of room.
+    pub(super) fn refused(&mut self) {
+        self.refused = true;
+    }
+
+    /// A cursor misses frames. When some were refused it has found room for them, else there is a gap.
+    pub(super) fn missing(&mut self, now: Instant) {
+        let wish = if self.refused { &mut self.room } else { &mut self.gap };
+        wish.get_or_insert(now);
     }
 
     /// There is room for frames that were refused.
@@ -99,6 +108,7 @@ impl Replay {
         self.last = Some(now);
         self.periodic = now + self.period;
         (self.changed, self.gap, self.room) = (None, None, None);
+        self.refused = false;
     }
 
     /// True when this id is one of ours; what was sent before it is settled as well.
@@ -194,16 +204,16 @@ mod tests {
     #[test]
     fn gaps_are_asked_for_once_in_five_seconds() {
         let (mut replay, start) = synced();
-        replay.gap(start + ms(10));
-        replay.gap(start + ms(20));
+        replay.missing(start + ms(10));
+        replay.missing(start + ms(20));
         assert!(!replay.is_due(start + ms(4_999), QUIET));
         assert!(replay.is_due(start + ms(5_000), BUSY));
         replay.sent(start + ms(5_000), "s2".to_owned());
-        replay.gap(start + ms(5_100));
+        replay.missing(start + ms(5_100));
         assert!(!replay.is_due(start + ms(9_900), QUIET));
         assert_eq!(replay.deadline(start + ms(5_100), QUIET), start + ms(10_000));
         let (mut idle, start) = synced();
-        idle.gap(start + ms(30_000));
+        idle.missing(start + ms(30_000));
         assert!(idle.is_due(start + ms(30_000), QUIET), "the first after a pause goes at once");
     }
 
@@ -218,6 +228,18 @@ mod tests {
         assert!(!replay.is_due(start + ms(20_000), BUSY));
         assert!(replay.answered("s2"));
         assert!(replay.is_due(start + ms(20_000), BUSY));
+    }
+
+    #[test]
+    fn a_cursor_that_misses_refused_frames_does_not_wait_as_for_a_gap() {
+        let (mut replay, start) = synced();
+        replay.refused();
+        replay.missing(start + ms(100));
+        assert!(replay.is_due(start + ms(200), BUSY));
+        replay.sent(start + ms(200), "s2".to_owned());
+        assert!(replay.answered("s2"));
+        replay.missing(start + ms(300));
+        assert!(!replay.is_due(start + ms(5_199), BUSY), "nothing was refused since");
     }
 
     #[test]
@@ -239,7 +261,7 @@ mod tests {
         let (mut replay, start) = synced();
         let wished = start + ms(10_000);
         replay.changed(wished);
-        replay.gap(wished);
+        replay.missing(wished);
         replay.room(wished);
         assert!(!replay.is_due(wished + ms(4_999), INVOKING));
         assert!(replay.is_due(wished + ms(5_000), INVOKING));
