@@ -403,7 +403,7 @@ async fn connect_within(
 }
 
 fn refused(why: &WsClientError, retry_after: Option<Duration>) -> ConnectError {
-    use SendRequestError::{Connect, Response, Send, Timeout, TunnelNotSupported};
+    use SendRequestError::{Connect, Response, Timeout, TunnelNotSupported};
     match why {
         WsClientError::InvalidResponseStatus(status) => {
             ConnectError::Refused { status: status.as_u16(), retry_after }
@@ -412,8 +412,6 @@ fn refused(why: &WsClientError, retry_after: Option<Duration>) -> ConnectError {
             Timeout | Connect(AwcConnectError::Timeout) => ConnectError::TimedOut,
             Connect(AwcConnectError::Io(io)) if is_tls(io) => ConnectError::Tls(io.to_string()),
             Response(_) | TunnelNotSupported => ConnectError::NotWebSocket(why.to_string()),
-            Connect(why) => ConnectError::Unreachable(why.to_string()),
-            Send(why) => ConnectError::Unreachable(why.to_string()),
             _ => ConnectError::Unreachable(why.to_string()),
         },
         other => ConnectError::NotWebSocket(other.to_string()),
