@@ -98,10 +98,13 @@ impl Screen {
         (row, col.min(self.size().cols - 1))
     }
 
-    /// The column before which everything in the cursor's row was written; one more than the last column
-    /// while a wrap is pending.
-    pub fn cursor_edge(&self) -> u16 {
-        self.parser.screen().cursor_position().1
+    /// The rows from the first to the cursor's, which ends where the cursor is.
+    pub fn rows_to_cursor(&self) -> Vec<String> {
+        let screen = self.parser.screen();
+        // The column is one more than the last while a wrap is pending.
+        let (row, edge) = screen.cursor_position();
+        let above = screen.rows(0, self.size().cols).take(usize::from(row)).map(trimmed);
+        above.chain(screen.rows(0, edge).nth(usize::from(row))).collect()
     }
 
     /// True when the cursor is shown.
@@ -217,10 +220,10 @@ impl Screen {
     }
 
     fn cursor_row(&self, text: String) -> String {
-        let edge = usize::from(self.cursor_edge());
-        let kept = text.trim_end();
-        let before_cursor = text.char_indices().nth(edge).map_or(text.len(), |(i, _)| i);
-        if kept.is_empty() { String::new() } else { text[..kept.len().max(before_cursor)].to_owned() }
+        let (row, edge) = self.parser.screen().cursor_position();
+        let kept = text.trim_end().len();
+        let before = self.parser.screen().rows(0, edge).nth(usize::from(row)).map_or(0, |part| part.len());
+        if kept == 0 { String::new() } else { text[..text.floor_char_boundary(kept.max(before))].to_owned() }
     }
 }
 

@@ -21,6 +21,6 @@ mod tests;
 pub use directory::Directory;
 pub use lifeline::{Lifeline, Turn};
 pub use post::{Gone, Post};
-pub(crate) use probe::lock;
 pub use probe::{Detail, FaultPoint, Probe, ProbeView, Restart};
+pub(crate) use probe::{lock, now_ms};
 pub use runner::{Child, ChildHandle, Runner, Seat};

@@ -115,8 +115,9 @@ impl PlainLane {
     }
 
     /// Gives the lane up: what was begun (and may have been read), and what was not.
-    pub(super) fn give_up(self) -> (Vec<DeliveryId>, VecDeque<(DeliveryId, String)>) {
-        (self.flights.into_iter().map(|flight| flight.id).collect(), self.waiting)
+    pub(super) fn give_up(self) -> (Vec<DeliveryId>, Vec<DeliveryId>) {
+        let begun = self.flights.into_iter().map(|flight| flight.id).collect();
+        (begun, self.waiting.into_iter().map(|(id, _)| id).collect())
     }
 
     /// Moves what the window allows into the writer.
@@ -222,17 +223,15 @@ impl PlainLane {
         said
     }
 
-    /// When to look next at what the child has read; `None` when it has read everything.
-    pub(super) fn look_at(&self, taken: u64, now: Instant) -> Option<Instant> {
+    /// How long to wait before the next look at what the child has read; `None` when it has read everything.
+    pub(super) fn look_after(&self, taken: u64, now: Instant) -> Option<Duration> {
         if taken == self.consumed {
-            return None;
-        }
-        let pause = if self.is_ignored(now) {
-            LOOK_IDLE
+            None
+        } else if self.is_ignored(now) {
+            Some(LOOK_IDLE)
         } else {
-            LOOK_FIRST.saturating_mul(1 << self.looks.min(6)).min(LOOK_MAX)
-        };
-        Some(now + pause)
+            Some(LOOK_FIRST.saturating_mul(1 << self.looks.min(6)).min(LOOK_MAX))
+        }
     }
 
     /// True when the child has had something to read for longer than [`NOT_READING`] and read nothing.
@@ -338,7 +337,7 @@ mod tests {
         world.read = 13;
         world.look();
         assert_eq!(world.proven(), [id(1), id(2)]);
-        assert_eq!(world.lane.look_at(13, world.now), None, "nothing is left to look for");
+        assert_eq!(world.lane.look_after(13, world.now), None, "nothing is left to look for");
     }
 
     #[test]
@@ -419,8 +418,7 @@ mod tests {
         assert!(world.lane.is_ignored(world.now));
         let steps: Vec<_> = world.said.into_iter().map(|said| said.1).collect();
         assert_eq!(steps, [InjectStep::Reached(Rung::Written), InjectStep::Stuck(Rung::Written)]);
-        let next = world.lane.look_at(6, world.now).unwrap();
-        assert_eq!(next - world.now, LOOK_IDLE);
+        assert_eq!(world.lane.look_after(6, world.now), Some(LOOK_IDLE));
     }
 
     #[test]

@@ -1,0 +1,597 @@
+//! The worker's work without its terminal: output in, bytes to type out, reports and states as effects.
+//!
+//! ```text
+//! output --> screen --> readiness --> state
+//! Inject --> frame --> lane (plain or composer) --> writer --> kernel --> proof --> report
+//! ```
+//!
+//! It never reads a clock and never touches a descriptor; [`PtyWorker`](super::PtyWorker) does both and asks.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use super::{
+    frame::{Frame, Framing},
+    inject::{Act, Injection, Sight, Wording},
+    plain::{LineEnd, PlainLane},
+    readiness::{Gate, Look, Readiness},
+    writer::{Kind, Taken, Writer},
+};
+use crate::{
+    harness::{Composer, Harness, Place, Rule},
+    ids::DeliveryId,
+    messages::{
+        delivery::{Inject, InjectStep, Note, Rung},
+        pty::{AgentState, InjectionView, TermSize},
+    },
+    screen::{Region, Screen},
+};
+
+/// Proven deliveries remembered: one that is handed over again after its proof is answered, not typed.
+const PROVEN_KEPT: usize = 256;
+/// Injections held without a composer, and with one.
+const WINDOW_PLAIN: usize = 64;
+const WINDOW_COMPOSER: usize = 8;
+
+/// Shortest time to the next step, and while a frame is being drawn.
+const STEP_MIN: Duration = Duration::from_millis(1);
+const FRAME_STEP: Duration = Duration::from_millis(50);
+
+/// What the shell is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// Tell the cursor.
+    Report {
+        /// Which delivery.
+        id: DeliveryId,
+        /// Which attempt.
+        attempt: u32,
+        /// What happened.
+        step: InjectStep,
+    },
+    /// What the agent does has changed.
+    State {
+        /// Before.
+        from: AgentState,
+        /// Now.
+        to: AgentState,
+    },
+    /// The kernel has taken these keystrokes.
+    InputTaken(u64),
+}
+
+/// A delivery that is held.
+#[derive(Debug)]
+struct Ticket {
+    attempt: u32,
+    note: Note,
+    redelivered: bool,
+}
+
+#[derive(Debug)]
+enum Lane {
+    Plain(PlainLane),
+    Composer(Box<ComposerLane>),
+}
+
+/// One message at a time into a composer.
+#[derive(Debug, Default)]
+struct ComposerLane {
+    waiting: VecDeque<DeliveryId>,
+    current: Option<Injection>,
+    /// Sent to this very child in an earlier life of the worker, or while it seemed plain.
+    sent_before: Vec<Sent>,
+}
+
+#[derive(Debug)]
+struct Sent {
+    id: DeliveryId,
+    wording: Wording,
+    flat: bool,
+    as_line: bool,
+}
+
+/// The work. See the module.
+#[derive(Debug)]
+pub(super) struct Desk {
+    harness: &'static Harness,
+    screen: Screen,
+    writer: Writer,
+    readiness: Readiness,
+    lane: Lane,
+    tickets: HashMap<DeliveryId, Ticket>,
+    proven: VecDeque<(DeliveryId, Rung)>,
+    framed: u64,
+    state: AgentState,
+    because: String,
+    gate: Gate,
+    /// The busy rule and the dialog rule that match the last whole frame.
+    working: Option<&'static str>,
+    blocked: Option<&'static str>,
+    /// The child had read everything at the last look, if that was after the last byte.
+    consumed: Option<bool>,
+    effects: Vec<Effect>,
+    /// Handed over with an attempt that is older than one already seen.
+    pub(super) stale: u64,
+}
+
+impl Desk {
+    /// The desk of a program that starts now.
+    pub(super) fn new(harness: &'static Harness, size: TermSize, now: Instant) -> Self {
+        Self {
+            harness,
+            screen: Screen::new(size),
+            writer: Writer::default(),
+            readiness: Readiness::new(now),
+            lane: empty_lane(harness),
+            tickets: HashMap::new(),
+            proven: VecDeque::new(),
+            framed: 0,
+            state: AgentState::Starting,
+            because: "the program is starting".to_owned(),
+            gate: Gate::Closed { why: "the program is starting".to_owned(), until: None },
+            working: None,
+            blocked: None,
+            consumed: None,
+            effects: Vec::new(),
+            stale: 0,
+        }
+    }
+
+    /// Begins the next life of the worker around the same child. Kept is what the child has or may have of
+    /// ours: the writer's queue, flights, the text in the composer. Forgotten is what was not begun: the
+    /// cursor hands it over again.
+    pub(super) fn begin_next_life(&mut self) {
+        self.effects.clear();
+        match &mut self.lane {
+            Lane::Plain(lane) => lane.cancel_waiting(),
+            Lane::Composer(lane) => {
+                lane.waiting.clear();
+                let begun = lane.current.take().filter(|i| !i.is_untouched() && !i.is_done());
+                lane.sent_before.extend(begun.map(|injection| {
+                    let (wording, flat) = injection.wording();
+                    Sent { id: injection.id().clone(), wording: wording.clone(), flat, as_line: false }
+                }));
+            }
+        }
+        self.drop_loose_tickets();
+    }
+
+    /// The screen.
+    pub(super) fn screen(&self) -> &Screen {
+        &self.screen
+    }
+
+    /// The rule set in use.
+    pub(super) fn harness(&self) -> &'static Harness {
+        self.harness
+    }
+
+    /// What the agent does, and why in words.
+    pub(super) fn state(&self) -> (AgentState, &str) {
+        (self.state, &self.because)
+    }
+
+    /// True once it has been ready.
+    pub(super) fn was_ready(&self) -> bool {
+        self.readiness.was_ready()
+    }
+
+    /// How many injections it holds at once.
+    pub(super) fn window(&self) -> usize {
+        if self.harness.composer == Composer::Always { WINDOW_COMPOSER } else { WINDOW_PLAIN }
+    }
+
+    /// Injections held and not done.
+    pub(super) fn queued(&self) -> usize {
+        match &self.lane {
+            Lane::Plain(lane) => lane.len(),
+            Lane::Composer(lane) => lane.waiting.len() + usize::from(lane.current.is_some()),
+        }
+    }
+
+    /// The injection that is furthest.
+    pub(super) fn injecting(&self) -> Option<InjectionView> {
+        match &self.lane {
+            Lane::Plain(lane) => lane.front().map(|(id, rung)| InjectionView {
+                delivery_id: id.clone(),
+                rung,
+                waiting_for: match (&self.gate, rung) {
+                    (Gate::Closed { why, .. }, Rung::Queued) => why.clone(),
+                    _ => "the agent to read its input".to_owned(),
+                },
+            }),
+            Lane::Composer(lane) => lane.current.as_ref().map(|injection| InjectionView {
+                delivery_id: injection.id().clone(),
+                rung: injection.rung(),
+                waiting_for: injection.waiting_for(),
+            }),
+        }
+    }
+
+    /// What has happened since the last call.
+    pub(super) fn take_effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+
+    /// The program wrote something. `canonical` says whether it reads lines now: then nobody waits for an
+    /// answer to a query in it, and one would only spoil the next line.
+    pub(super) fn output(&mut self, bytes: &[u8], canonical: impl FnOnce() -> bool, now: Instant) {
+        self.readiness.output(now);
+        let answers = self.screen.feed(bytes);
+        if !answers.is_empty() && !canonical() {
+            // A program that asks without end and never reads gets no more answers.
+            self.writer.push_answer(answers);
+        }
+        let shows_composer = self.screen.bracketed_paste() || self.screen.alternate();
+        if self.harness.composer == Composer::Seen && shows_composer {
+            self.become_composer();
+        }
+    }
+
+    /// A new size.
+    pub(super) fn resize(&mut self, size: TermSize) {
+        self.screen.resize(size);
+    }
+
+    /// A message is handed over.
+    pub(super) fn inject(&mut self, inject: Inject) {
+        let Inject { delivery_id: id, attempt, mode: _, note, reached, redelivered } = inject;
+        if let Some(ticket) = self.tickets.get_mut(&id) {
+            if attempt < ticket.attempt {
+                self.stale += 1;
+            } else {
+                ticket.attempt = attempt;
+            }
+            return;
+        }
+        let proven = self.proven.iter().find(|(known, _)| *known == id).map(|(_, rung)| *rung);
+        if let Some(rung) = proven {
+            return self.effects.push(Effect::Report { id, attempt, step: InjectStep::Proven(rung) });
+        }
+        let sent_before = match &self.lane {
+            Lane::Composer(lane) => lane.sent_before.iter().any(|sent| sent.id == id),
+            Lane::Plain(_) => false,
+        };
+        if !sent_before && reached >= Some(Rung::Landed) {
+            // Not by this child: it stood in the composer of one that has ended.
+            let reason = "it stood in the composer of an earlier process of this agent, which has ended";
+            let step = InjectStep::Failed { reason: reason.to_owned(), landed: true };
+            return self.effects.push(Effect::Report { id, attempt, step });
+        }
+        let ticket = Ticket { attempt, note, redelivered };
+        match &mut self.lane {
+            Lane::Plain(lane) => {
+                lane.offer(id.clone(), frame(self.harness, &mut self.framed, &ticket).flat());
+            }
+            Lane::Composer(lane) if sent_before => {
+                // It was under way, so nothing that came later may overtake it.
+                if let Some(later) = lane.current.take_if(|injection| injection.is_untouched()) {
+                    lane.waiting.push_front(later.id().clone());
+                }
+                lane.waiting.push_front(id.clone());
+            }
+            Lane::Composer(lane) => lane.waiting.push_back(id.clone()),
+        }
+        self.tickets.insert(id, ticket);
+    }
+
+    /// Forgets what is not begun.
+    pub(super) fn cancel(&mut self) {
+        match &mut self.lane {
+            Lane::Plain(lane) => lane.cancel_waiting(),
+            Lane::Composer(lane) => {
+                lane.waiting.clear();
+                lane.current.take_if(|injection| injection.is_untouched());
+            }
+        }
+        self.drop_loose_tickets();
+    }
+
+    fn drop_loose_tickets(&mut self) {
+        let lane = &self.lane;
+        self.tickets.retain(|id, _| match lane {
+            Lane::Plain(lane) => lane.holds(id),
+            Lane::Composer(lane) => lane.current.as_ref().is_some_and(|current| current.id() == id),
+        });
+    }
+
+    /// A person's keystrokes: their number, or how many bytes wait already.
+    pub(super) fn input(&mut self, bytes: Vec<u8>) -> Result<u64, usize> {
+        self.consumed = None;
+        self.writer.push_input(bytes)
+    }
+
+    /// The next bytes for the kernel.
+    pub(super) fn offer(&self) -> Option<&[u8]> {
+        self.writer.offer()
+    }
+
+    /// The kernel took so many of them.
+    pub(super) fn took(&mut self, bytes: usize, now: Instant) {
+        self.consumed = None;
+        let Some(taken) = self.writer.took(bytes) else { return };
+        self.taken(&taken, now);
+    }
+
+    fn taken(&mut self, taken: &Taken, now: Instant) {
+        if let Kind::Input(number) = taken.kind {
+            self.effects.push(Effect::InputTaken(number));
+        }
+        if let Lane::Plain(lane) = &mut self.lane {
+            lane.took(taken, now);
+        }
+    }
+
+    /// So many bytes are unread.
+    pub(super) fn looked(&mut self, unread: usize, now: Instant) {
+        self.consumed = Some(unread == 0 && self.writer.is_idle());
+        if let Lane::Plain(lane) = &mut self.lane {
+            for (id, step) in lane.looked(unread, self.writer.taken(), now) {
+                self.say(id, step);
+            }
+        }
+    }
+
+    /// Does what can be done now.
+    pub(super) fn work(&mut self, canonical: bool, now: Instant) {
+        self.readiness.line_mode(canonical, now);
+        self.gate = self.judge(now);
+        if self.gate == Gate::Open {
+            self.readiness.mark_ready();
+        }
+        self.work_lane(canonical, now);
+        self.update_state(now);
+    }
+
+    /// When to work again although nothing happened.
+    pub(super) fn wake(&self, now: Instant) -> Option<Instant> {
+        let gate_matters = !self.readiness.was_ready() || self.queued() > 0;
+        let gate = match &self.gate {
+            Gate::Closed { until, .. } if gate_matters => until.filter(|at| *at > now),
+            _ => None,
+        };
+        let lane = match &self.lane {
+            Lane::Plain(_) => None,
+            Lane::Composer(lane) => {
+                let quiet = self.readiness.quiet(now);
+                lane.current.as_ref().and_then(|injection| injection.wake(quiet, now))
+            }
+        };
+        // A step may wait for a whole frame although its time has come.
+        let next = [gate, lane].into_iter().flatten().min();
+        next.map(|at| at.max(now + if self.screen.is_complete() { STEP_MIN } else { FRAME_STEP }))
+    }
+
+    /// How long to wait before the next look at what the child has read; `None` when it has read all that
+    /// matters.
+    pub(super) fn look_after(&self, now: Instant) -> Option<Duration> {
+        match &self.lane {
+            Lane::Plain(lane) => lane.look_after(self.writer.taken(), now),
+            Lane::Composer(lane) => lane.current.as_ref().and_then(|injection| injection.look_after(now)),
+        }
+    }
+
+    fn work_lane(&mut self, canonical: bool, now: Instant) {
+        let submit = &self.harness.submit;
+        let key = if canonical { &submit.canonical } else { &submit.raw };
+        match &mut self.lane {
+            Lane::Plain(lane) => {
+                if self.gate == Gate::Open {
+                    lane.fill(&mut self.writer, LineEnd { canonical, key }, now);
+                }
+            }
+            Lane::Composer(_) => self.work_composer(now),
+        }
+    }
+
+    fn work_composer(&mut self, now: Instant) {
+        // As many as wait: each turn ends one injection or stops.
+        for _ in 0..=self.queued() {
+            if !self.begin_next(now) {
+                return;
+            }
+            let Lane::Composer(lane) = &mut self.lane else { return };
+            let Some(injection) = &mut lane.current else { return };
+            let sight = Sight {
+                gate: &self.gate,
+                taken: !self.writer.holds(injection.id()),
+                consumed: self.consumed,
+                screen: &self.screen,
+                complete: self.readiness.is_frame(self.screen.is_complete(), now),
+                quiet: self.readiness.quiet(now),
+            };
+            let acts = injection.look(&sight, now);
+            let id = injection.id().clone();
+            let done = injection.is_done();
+            let typed = acts.contains(&Act::Type).then(|| injection.text().to_owned());
+            if done {
+                lane.current = None;
+            }
+            if let Some(text) = typed {
+                self.consumed = None;
+                let bytes = self.paste(text);
+                self.writer.push_message(id.clone(), bytes);
+            }
+            for act in acts {
+                match act {
+                    Act::Type => {}
+                    Act::Press => self.writer.push_submit(id.clone(), self.harness.submit.raw.as_bytes()),
+                    Act::Say(step) => self.say(id.clone(), step),
+                }
+            }
+            if !done {
+                return;
+            }
+        }
+    }
+
+    /// Sees to it that an injection is under way; false when nothing waits.
+    fn begin_next(&mut self, now: Instant) -> bool {
+        let Lane::Composer(lane) = &mut self.lane else { return false };
+        while lane.current.is_none() {
+            let Some(id) = lane.waiting.pop_front() else { return false };
+            let Some(ticket) = self.tickets.get(&id) else { continue };
+            let sent = lane.sent_before.iter().position(|sent| sent.id == id);
+            let submit = &self.harness.submit;
+            lane.current = Some(match sent.map(|at| lane.sent_before.swap_remove(at)) {
+                Some(Sent { wording, flat, as_line, .. }) => {
+                    Injection::new(id, wording, submit, now).sent_before(flat, as_line)
+                }
+                None => {
+                    let frame = frame(self.harness, &mut self.framed, ticket);
+                    let wording = Wording { lines: frame.lines(), flat: frame.flat() };
+                    Injection::new(id, wording, submit, now)
+                }
+            });
+        }
+        true
+    }
+
+    /// The text as this program takes it at this moment.
+    fn paste(&self, text: String) -> Vec<u8> {
+        if self.screen.bracketed_paste() {
+            [b"\x1b[200~", text.as_bytes(), b"\x1b[201~"].concat()
+        } else {
+            text.into_bytes()
+        }
+    }
+
+    fn judge(&mut self, now: Instant) -> Gate {
+        if let Lane::Plain(_) = self.lane {
+            return self.readiness.plain(&self.harness.ready, now);
+        }
+        if self.screen.is_complete() {
+            self.working = self.first_match(&self.harness.working);
+            self.blocked = self.first_match(&self.harness.blocked);
+        }
+        let look = Look {
+            complete: self.readiness.is_frame(self.screen.is_complete(), now),
+            pastes: self.screen.bracketed_paste(),
+            pastes_seen: self.screen.bracketed_paste_seen(),
+            alternate: self.screen.alternate(),
+            working: self.working,
+            blocked: self.blocked,
+        };
+        self.readiness.composer(&self.harness.ready, look, now)
+    }
+
+    fn first_match(&self, rules: &'static [Rule]) -> Option<&'static str> {
+        let look = |place| self.screen.text(region(place));
+        rules.iter().find(|rule| rule.matches(look)).map(|rule| rule.id.as_str())
+    }
+
+    fn update_state(&mut self, now: Instant) {
+        let (state, because) = self.state_now(now);
+        if because != self.because {
+            self.because = because;
+        }
+        if state != self.state {
+            let from = std::mem::replace(&mut self.state, state);
+            self.effects.push(Effect::State { from, to: state });
+        }
+    }
+
+    fn state_now(&self, now: Instant) -> (AgentState, String) {
+        let ignored = match &self.lane {
+            Lane::Plain(lane) => lane.is_ignored(now),
+            Lane::Composer(lane) => lane.current.as_ref().is_some_and(|current| current.is_ignored(now)),
+        };
+        if ignored {
+            return (AgentState::NotReading, "it does not read its input".to_owned());
+        }
+        let why = match &self.gate {
+            Gate::Open => "it takes messages",
+            Gate::Closed { why, .. } => why,
+        };
+        let composer = matches!(self.lane, Lane::Composer(_));
+        let state = if !self.readiness.was_ready() {
+            let overdue = composer && self.readiness.is_overdue(&self.harness.ready, now);
+            if overdue { AgentState::Blocked } else { AgentState::Starting }
+        } else if !composer {
+            AgentState::Idle
+        } else if self.blocked.is_some() {
+            AgentState::Blocked
+        } else if self.is_working() {
+            AgentState::Working
+        } else {
+            AgentState::Idle
+        };
+        (state, why.to_owned())
+    }
+
+    fn is_working(&self) -> bool {
+        let closed = self.screen.bracketed_paste_seen() && !self.screen.bracketed_paste();
+        closed || (self.gate != Gate::Open && self.working.is_some())
+    }
+
+    /// A program taken for plain shows a composer. What was written to it before may have been read by
+    /// nobody: it is looked for on the screen before it is typed again.
+    fn become_composer(&mut self) {
+        self.harness = self.harness.with_composer();
+        self.readiness.mark_starting();
+        let mut composer = ComposerLane::default();
+        if let Lane::Plain(plain) = std::mem::replace(&mut self.lane, Lane::Plain(PlainLane::default())) {
+            let (begun, not_begun) = plain.give_up();
+            for id in &begun {
+                if let Some(ticket) = self.tickets.get(id) {
+                    let framing = Framing { body_max: self.harness.text.body_max, ..Framing::default() };
+                    let frame = Frame::new(&ticket.note, framing);
+                    let wording = Wording { lines: frame.lines(), flat: frame.flat() };
+                    let sent = Sent { id: id.clone(), wording, flat: true, as_line: true };
+                    composer.sent_before.push(sent);
+                }
+            }
+            composer.waiting.extend(begun);
+            composer.waiting.extend(not_begun);
+        }
+        self.lane = Lane::Composer(Box::new(composer));
+    }
+
+    fn say(&mut self, id: DeliveryId, step: InjectStep) {
+        let attempt = self.tickets.get(&id).map_or(0, |ticket| ticket.attempt);
+        match &step {
+            InjectStep::Proven(rung) => {
+                self.tickets.remove(&id);
+                if self.proven.len() == PROVEN_KEPT {
+                    self.proven.pop_front();
+                }
+                self.proven.push_back((id.clone(), *rung));
+            }
+            InjectStep::Failed { .. } => {
+                self.tickets.remove(&id);
+            }
+            InjectStep::Reached(_) | InjectStep::Waiting(_) | InjectStep::Stuck(_) => {}
+        }
+        self.effects.push(Effect::Report { id, attempt, step });
+    }
+}
+
+fn empty_lane(harness: &Harness) -> Lane {
+    match harness.composer {
+        Composer::Never | Composer::Seen => Lane::Plain(PlainLane::default()),
+        Composer::Always => Lane::Composer(Box::default()),
+    }
+}
+
+fn frame(harness: &Harness, framed: &mut u64, ticket: &Ticket) -> Frame {
+    let framing = Framing {
+        nth: *framed,
+        redelivered: ticket.redelivered,
+        hints: harness.text.hints,
+        body_max: harness.text.body_max,
+    };
+    *framed += 1;
+    Frame::new(&ticket.note, framing)
+}
+
+fn region(place: Place) -> Region {
+    match place {
+        Place::Screen => Region::All,
+        Place::Bottom(rows) => Region::Bottom(rows),
+        Place::Cursor { above, below } => Region::Cursor { above, below },
+        Place::Title => Region::Title,
+    }
+}

@@ -1,0 +1,198 @@
+//! Where our text stands on the screen: in the composer, somewhere else, or nowhere.
+//!
+//! A composer folds text, frames it and indents it, so texts are compared without blanks and vertical borders.
+//! With a visible cursor, text stands in the composer when it ends where the cursor is. A program that hides
+//! the cursor draws its own: there, text stands in the composer when it is the lowest one on the screen, and
+//! it has left when it has moved away from the bottom or is gone.
+
+use crate::screen::{Region, Screen};
+
+/// So many characters at the end of a text identify it (spec/pty 7.5).
+const TAIL: usize = 24;
+/// With a hidden cursor: the composer is within so many rows of the lowest one that shows anything.
+const HIDDEN_ROWS: u16 = 16;
+
+/// Where the text is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// It ends at the cursor, or stands where it landed.
+    Composer,
+    /// It is on the screen.
+    Elsewhere,
+    /// It is not.
+    Nowhere,
+}
+
+/// What to look for.
+#[derive(Clone, Debug)]
+pub(super) struct Trace {
+    tail: String,
+    marks: Vec<String>,
+    /// Rows between the bottom and such a text that stood there before ours was typed.
+    before: Option<usize>,
+    /// Rows between the bottom and ours, where it landed.
+    landed: Option<usize>,
+}
+
+impl Trace {
+    /// The trace of this text; any of `marks` may stand for it when it is long.
+    pub(super) fn new(text: &str, marks: &[String]) -> Self {
+        let bare = bare(text);
+        let skip = bare.chars().count().saturating_sub(TAIL);
+        Self {
+            tail: bare.chars().skip(skip).collect(),
+            marks: marks.iter().map(|mark| self::bare(mark)).collect(),
+            before: None,
+            landed: None,
+        }
+    }
+
+    /// Notes what is on the screen before the text is typed.
+    pub(super) fn note_before(&mut self, screen: &Screen) {
+        self.before = self.height(screen);
+        self.landed = None;
+    }
+
+    /// Looks for the text after so many presses of the submit key, each of which may have made a new line
+    /// instead.
+    pub(super) fn place(&mut self, screen: &Screen, presses: u8) -> Place {
+        let here = if screen.cursor_visible() {
+            self.ends_at_cursor(screen, usize::from(presses.max(1)))
+        } else {
+            self.is_lowest(screen, usize::from(presses))
+        };
+        if here {
+            Place::Composer
+        } else if bare(&screen.plain()).contains(&self.tail) {
+            Place::Elsewhere
+        } else {
+            Place::Nowhere
+        }
+    }
+
+    fn ends_at_cursor(&self, screen: &Screen, blank_rows: usize) -> bool {
+        let mut rows = screen.rows_to_cursor();
+        let mut blank = 0;
+        while rows.last().is_some_and(|row| bare(row).is_empty()) {
+            if blank == blank_rows || rows.last().is_some_and(|row| row.contains(is_horizontal)) {
+                return false;
+            }
+            blank += 1;
+            rows.pop();
+        }
+        let last = rows.last().map(|row| bare(row)).unwrap_or_default();
+        let text: String = rows.iter().map(|row| bare(row)).collect();
+        text.ends_with(&self.tail) || self.marks.iter().any(|mark| last.contains(mark))
+    }
+
+    fn is_lowest(&mut self, screen: &Screen, presses: usize) -> bool {
+        let Some(height) = self.height(screen) else { return false };
+        match self.landed {
+            Some(landed) => height <= landed + presses,
+            None if self.before.is_none_or(|before| height < before) => {
+                self.landed = Some(height);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Rows that show anything below the lowest place of the text.
+    fn height(&self, screen: &Screen) -> Option<usize> {
+        let rows = screen.rows(Region::Bottom(HIDDEN_ROWS));
+        let (mut text, mut ends) = (String::new(), Vec::with_capacity(rows.len()));
+        for row in &rows {
+            text.push_str(&bare(row));
+            ends.push(text.len());
+        }
+        let lowest = |wanted: &String| text.rfind(wanted.as_str()).map(|at| at + wanted.len());
+        let end = std::iter::once(&self.tail).chain(&self.marks).filter_map(lowest).max()?;
+        let row = ends.iter().position(|row_end| end <= *row_end)?;
+        Some(rows[row + 1..].iter().filter(|row| !row.trim().is_empty()).count())
+    }
+}
+
+/// Text without what a composer adds: blanks, borders, a drawn cursor.
+fn bare(text: &str) -> String {
+    text.chars().filter(|c| !c.is_whitespace() && !is_vertical(*c) && !is_horizontal(*c)).collect()
+}
+
+fn is_vertical(c: char) -> bool {
+    matches!(c, '|' | '│' | '┃' | '║' | '╎' | '╏' | '┆' | '┇' | '┊' | '┋' | '█'..='▐' | '▕')
+}
+
+fn is_horizontal(c: char) -> bool {
+    matches!(c, '─' | '━' | '═' | '╌' | '╍' | '┄' | '┅' | '┈' | '┉' | '┌'..='╋' | '╒'..='╰' | '▀' | '▁' | '▂' | '▃' | '▄')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::messages::pty::TermSize;
+
+    const TEXT: &str = "[relay DM from Alice · msg 1]\nplease look at the failing build";
+
+    fn screen(bytes: &str) -> Screen {
+        let mut screen = Screen::new(TermSize { rows: 20, cols: 40 });
+        screen.feed(bytes.as_bytes());
+        screen
+    }
+
+    fn trace() -> Trace {
+        Trace::new(TEXT, &["[Pasted text #".to_owned()])
+    }
+
+    #[test]
+    fn text_that_ends_at_the_cursor_is_in_the_composer() {
+        let plain = "$ [relay DM from Alice · msg 1]\r\nplease look at the failing build";
+        assert_eq!(trace().place(&screen(plain), 0), Place::Composer);
+        let boxed = "╭──────╮\r\n│ > please look at   │\r\n│   the failing build │\r\n╰──────╯\x1b[3;22H";
+        assert_eq!(trace().place(&screen(boxed), 0), Place::Composer);
+        let pasted = "> [Pasted text #1 +30 lines]";
+        assert_eq!(trace().place(&screen(pasted), 0), Place::Composer);
+    }
+
+    #[test]
+    fn text_above_a_fresh_prompt_has_left_the_composer() {
+        let shell = "$ please look at the failing build\r\nbash: please: not found\r\n$ ";
+        assert_eq!(trace().place(&screen(shell), 1), Place::Elsewhere);
+        let transcript = "> please look at the failing build\r\n╭────╮\r\n│    │\r\n╰────╯\x1b[3;3H";
+        assert_eq!(trace().place(&screen(transcript), 1), Place::Elsewhere);
+        assert_eq!(trace().place(&screen("> "), 1), Place::Nowhere);
+    }
+
+    #[test]
+    fn an_enter_that_made_a_new_line_is_not_taken_for_a_submit() {
+        let one = "│ > please look at the failing build │\r\n│   │\x1b[2;5H";
+        assert_eq!(trace().place(&screen(one), 1), Place::Composer);
+        let two = "> please look at the failing build\r\n\r\n\r\n";
+        assert_eq!(trace().place(&screen(two), 1), Place::Elsewhere);
+        assert_eq!(trace().place(&screen(two), 3), Place::Composer);
+    }
+
+    #[test]
+    fn with_a_hidden_cursor_the_text_lands_low_and_leaves_upwards() {
+        let composer = |above: &str, text: &str| {
+            screen(&format!("\x1b[?25l{above}╭───╮\r\n│ > {text} │\r\n╰───╯\r\n  help"))
+        };
+        let mut trace = trace();
+        trace.note_before(&composer("", ""));
+        assert_eq!(trace.place(&composer("", ""), 0), Place::Nowhere);
+        let text = "please look at the failing build";
+        assert_eq!(trace.place(&composer("", text), 0), Place::Composer);
+        let new_line = screen(&format!("\x1b[?25l╭───╮\r\n│ > {text} │\r\n│   │\r\n╰───╯\r\n  help"));
+        assert_eq!(trace.place(&new_line, 1), Place::Composer);
+        assert_eq!(trace.place(&composer(&format!("{text}\r\n\r\n"), ""), 1), Place::Elsewhere);
+    }
+
+    #[test]
+    fn an_equal_message_in_the_transcript_is_not_ours() {
+        let text = "please look at the failing build";
+        let old = screen(&format!("\x1b[?25l{text}\r\n\r\n╭───╮\r\n│ >  │\r\n╰───╯"));
+        let mut trace = trace();
+        trace.note_before(&old);
+        assert_eq!(trace.place(&old, 0), Place::Elsewhere);
+        let both = screen(&format!("\x1b[?25l{text}\r\n\r\n╭───╮\r\n│ > {text} │\r\n╰───╯"));
+        assert_eq!(trace.place(&both, 0), Place::Composer);
+    }
+}
