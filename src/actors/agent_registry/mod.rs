@@ -113,7 +113,8 @@ pub struct AgentRegistry {
     births: u64,
     /// Agents that ended by themselves, and not with code 0.
     crashes: u64,
-    past: VecDeque<AgentName>,
+    /// Agents that have ended, oldest first, with their ids at the engine.
+    past: VecDeque<(AgentName, Option<AgentId>)>,
     /// Agents of an earlier broker process that was killed: their mail waits at the engine.
     absent: HashMap<AgentName, AgentId>,
     running: Running,
@@ -271,8 +272,9 @@ impl AgentRegistry {
             }
         }
         if self.agents.get(name).is_some_and(|entry| entry.saga.phase() == Phase::Gone) {
-            self.agents.remove(name);
-            self.remember(name.clone());
+            let gone = self.agents.remove(name);
+            let id = gone.and_then(|entry| entry.registration).map(|registration| registration.agent_id);
+            self.remember(name.clone(), id);
             self.publish_inventory();
             self.closed_if_empty();
         }
@@ -296,7 +298,8 @@ impl AgentRegistry {
             Origin::Api => None,
             Origin::Engine(invocation) => Some(invocation.clone()),
         };
-        let (session_ref, known_id) = (entry.spec.session_ref.clone(), self.absent.get(&name).cloned());
+        let known_id = self.absent.get(&name).cloned().or_else(|| self.past_id(&name));
+        let session_ref = entry.spec.session_ref.clone();
         let wanted = name.clone();
         let answer = self.doors.register.ask(|reply| RegisterAgent {
             name: wanted,
@@ -527,9 +530,13 @@ impl AgentRegistry {
         self.doors.publish.tell(Publish(event)).ok();
     }
 
-    fn remember(&mut self, name: AgentName) {
-        self.past.retain(|past| *past != name);
-        self.past.push_back(name);
+    fn past_id(&self, name: &AgentName) -> Option<AgentId> {
+        self.past.iter().find(|(past, _)| past == name).and_then(|(_, id)| id.clone())
+    }
+
+    fn remember(&mut self, name: AgentName, id: Option<AgentId>) {
+        self.past.retain(|(past, _)| *past != name);
+        self.past.push_back((name, id));
         if self.past.len() > PAST_KEPT {
             self.past.pop_front();
         }
@@ -651,7 +658,8 @@ impl AgentRegistry {
     fn release(&mut self, release: Release, ctx: &mut Context<Self>) {
         let Release { name, reason, force, reply, .. } = release;
         let Some(entry) = self.agents.get_mut(&name) else {
-            let known = self.past.contains(&name) || self.forget_absent(&name);
+            let ended = self.past.iter().any(|(past, _)| *past == name);
+            let known = ended || self.forget_absent(&name);
             // Whoever stopped waiting knows where to look.
             reply.send(if known { Released::AlreadyGone } else { Released::Unknown });
             return;
@@ -667,8 +675,9 @@ impl AgentRegistry {
         let Some(agent_id) = self.absent.remove(name) else { return false };
         self.journal.append(Record::AgentGone { agent: agent_id.clone() });
         // A session that is down says the same by leaving the agent out of its next sync.
-        self.doors.deregister.tell(DeregisterAgent { agent_id, name: name.clone() }).ok();
-        self.remember(name.clone());
+        let gone = DeregisterAgent { agent_id: agent_id.clone(), name: name.clone() };
+        self.doors.deregister.tell(gone).ok();
+        self.remember(name.clone(), Some(agent_id));
         true
     }
 }
@@ -747,7 +756,6 @@ impl Handler<SessionUp> for AgentRegistry {
         self.node_name = Some(up.node_name.clone());
         self.readiness.set(Readiness::Live { node_id: up.node_id.clone(), node_name: up.node_name.clone() });
         info!(node = %up.node_name, id = %up.node_id, epoch = up.epoch.0, "node live at the engine");
-        self.publish(Event::SessionState { state: "live", detail: up.node_name.to_string() });
     }
 }
 
@@ -763,7 +771,6 @@ impl Handler<SessionDown> for AgentRegistry {
             }
             None => "waits for a person: see `relay-broker actors`, then `relay-broker resume`".to_owned(),
         };
-        self.publish(Event::SessionState { state: "offline", detail: format!("{}; {next}", down.why) });
         self.readiness.set(Readiness::Offline { why: down.why, next });
     }
 }
