@@ -224,7 +224,7 @@ pub struct ObserveCursor(pub Reply<CursorView>);
 /// A cursor's numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct CursorView {
-    /// Highest seq seen in a frame.
+    /// Highest seq seen in a frame, or where this life of the cursor began.
     pub received: Seq,
     /// Highest seq below which everything is in the terminal or settled otherwise.
     pub injected: Seq,
@@ -292,6 +292,8 @@ pub struct Lane {
     bytes: AtomicUsize,
     refused: AtomicBool,
     refusals: AtomicU64,
+    /// `u64::MAX` when none was.
+    lowest_refused: AtomicU64,
 }
 
 impl Lane {
@@ -303,17 +305,18 @@ impl Lane {
             bytes: AtomicUsize::new(0),
             refused: AtomicBool::new(false),
             refusals: AtomicU64::new(0),
+            lowest_refused: AtomicU64::new(u64::MAX),
         })
     }
 
-    /// Takes room for a frame of this many bytes, or notes that one was refused.
-    pub fn take(self: &Arc<Self>, bytes: usize) -> Option<Credit> {
+    /// Takes room for a frame of this many bytes, or notes that this place of the mailbox was refused.
+    pub fn take(self: &Arc<Self>, seq: Seq, bytes: usize) -> Option<Credit> {
         let frames = self.frames.load(Ordering::Acquire);
         let mine = self.bytes.load(Ordering::Acquire);
         let house = self.house.bytes.load(Ordering::Acquire);
         let reserved = frames == 0 || mine + bytes <= LANE_BYTES_RESERVED;
         if frames >= LANE_FRAMES_MAX || !(reserved || house + bytes <= HOUSE_BYTES_MAX) {
-            self.refuse();
+            self.refuse(seq);
             return None;
         }
         self.frames.fetch_add(1, Ordering::AcqRel);
@@ -323,12 +326,26 @@ impl Lane {
     }
 
     /// Notes that a frame was dropped unacked for want of room: a replay is owed.
-    pub fn refuse(&self) {
+    pub fn refuse(&self, seq: Seq) {
         self.refused.store(true, Ordering::Release);
         self.refusals.fetch_add(1, Ordering::AcqRel);
+        if seq.0 != 0 {
+            self.lowest_refused.fetch_min(seq.0, Ordering::AcqRel);
+        }
     }
 
-    /// True while a replay is owed for refused frames: what is missing may be what we dropped ourselves.
+    /// The lowest place that was refused since it was last forgotten: numbers from there on are missing
+    /// because of us.
+    pub fn lowest_refused(&self) -> Option<Seq> {
+        Some(self.lowest_refused.load(Ordering::Acquire)).filter(|seq| *seq != u64::MAX).map(Seq)
+    }
+
+    /// Forgets what was refused so far: a replay was asked for that brings it.
+    pub fn forget_lowest_refused(&self) {
+        self.lowest_refused.store(u64::MAX, Ordering::Release);
+    }
+
+    /// True while a replay is owed for refused frames.
     pub fn owes_replay(&self) -> bool {
         self.refused.load(Ordering::Acquire)
     }
@@ -338,9 +355,13 @@ impl Lane {
         self.refusals.load(Ordering::Acquire)
     }
 
-    /// True once, when frames were refused since the last call and at least half of the lane is free again.
+    /// True once, when frames were refused since the last call and there is room again: half of the lane's
+    /// frames, and half of the house's bytes or of this agent's own.
     pub fn wants_replay(&self) -> bool {
-        self.frames.load(Ordering::Acquire) <= LANE_FRAMES_MAX / 2
+        let has_bytes = self.bytes.load(Ordering::Acquire) <= LANE_BYTES_RESERVED / 2
+            || self.house.bytes.load(Ordering::Acquire) <= HOUSE_BYTES_MAX / 2;
+        has_bytes
+            && self.frames.load(Ordering::Acquire) <= LANE_FRAMES_MAX / 2
             && self.refused.swap(false, Ordering::AcqRel)
     }
 
@@ -393,8 +414,8 @@ mod tests {
     #[test]
     fn a_dropped_credit_gives_its_room_back_and_asks_for_the_replay_once() {
         let lane = Lane::new(Arc::default());
-        let mut credits: Vec<_> = (0..LANE_FRAMES_MAX).map(|_| lane.take(10).unwrap()).collect();
-        assert!(lane.take(10).is_none());
+        let mut credits: Vec<_> = (0..LANE_FRAMES_MAX).map(|_| lane.take(Seq(1), 10).unwrap()).collect();
+        assert!(lane.take(Seq(1), 10).is_none());
         assert!(!lane.wants_replay(), "no room yet");
         credits.truncate(LANE_FRAMES_MAX / 2);
         assert!(lane.wants_replay());
@@ -407,10 +428,10 @@ mod tests {
     fn a_full_house_still_takes_a_frame_from_each_agent() {
         let house = Arc::new(House::default());
         let hog = Lane::new(house.clone());
-        let _full: Vec<_> = (0..16).map(|_| hog.take(1 << 20).unwrap()).collect();
-        assert!(hog.take(1 << 20).is_none());
+        let _full: Vec<_> = (0..16).map(|_| hog.take(Seq(1), 1 << 20).unwrap()).collect();
+        assert!(hog.take(Seq(1), 1 << 20).is_none());
         let other = Lane::new(house);
-        let _one = other.take(1 << 20).unwrap();
-        assert!(other.take(1 << 20).is_none());
+        let _one = other.take(Seq(1), 1 << 20).unwrap();
+        assert!(other.take(Seq(1), 1 << 20).is_none());
     }
 }

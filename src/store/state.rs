@@ -46,6 +46,48 @@ pub struct Attempt {
 }
 
 impl CursorState {
+    /// Takes in a record about this mailbox; others change nothing.
+    pub fn apply(&mut self, record: &Record) {
+        match record {
+            Record::Seeded { at, .. } => {
+                self.move_to(self.position.map_or(at.0, |here| here.0.max(at.0)));
+            }
+            Record::Handed { delivery, seq, attempt, .. } => {
+                let rung = self.unfinished.get(delivery).and_then(|before| before.rung);
+                self.unfinished.insert(delivery.clone(), Attempt { seq: *seq, attempt: *attempt, rung });
+            }
+            Record::Reached { delivery, rung, .. } => {
+                if let Some(attempt) = self.unfinished.get_mut(delivery) {
+                    attempt.rung = attempt.rung.max(Some(*rung));
+                }
+            }
+            Record::Settled { delivery, msg, seq, outcome, .. } => {
+                if matches!(outcome, Outcome::Proven(_)) && seq.0 != 0 {
+                    self.messages.insert(msg.clone());
+                }
+                self.finish(delivery, *seq);
+            }
+            Record::DeadLettered(letter) => {
+                if letter.landed && letter.seq.0 != 0 {
+                    self.messages.insert(letter.note.msg_id.clone());
+                }
+                self.finish(&letter.delivery, letter.seq);
+            }
+            Record::GapSkipped { from, to, .. } => self.settle(*from, *to),
+            Record::AgentGone { .. } => {
+                // Its place stays: the engine may offer what was settled once more to the next of that
+                // identity. What the terminal showed is gone with the terminal.
+                self.messages = Seen::default();
+                self.fanout = Seen::default();
+            }
+            Record::Cursor { state, .. } => *self = (**state).clone(),
+            Record::KeptLetter(_)
+            | Record::DeadLetterCleared { .. }
+            | Record::AgentLive(_)
+            | Record::InvocationEnded { .. } => {}
+        }
+    }
+
     fn settle(&mut self, from: Seq, to: Seq) {
         let position = self.position.map_or(0, |at| at.0);
         self.ahead.insert(from.0.max(position + 1), to.0);
@@ -95,40 +137,20 @@ pub(super) struct State {
 impl State {
     pub(super) fn apply(&mut self, record: &Record) {
         match record {
-            Record::Seeded { agent, at } => {
-                let cursor = self.cursor_mut(agent);
-                cursor.move_to(cursor.position.map_or(at.0, |here| here.0.max(at.0)));
-            }
-            Record::Handed { agent, delivery, seq, attempt } => {
-                let cursor = self.cursor_mut(agent);
-                let rung = cursor.unfinished.get(delivery).and_then(|before| before.rung);
-                cursor.unfinished.insert(delivery.clone(), Attempt { seq: *seq, attempt: *attempt, rung });
-            }
-            Record::Reached { agent, delivery, rung } => {
-                if let Some(attempt) = self.cursor_mut(agent).unfinished.get_mut(delivery) {
-                    attempt.rung = attempt.rung.max(Some(*rung));
-                }
-            }
-            Record::Settled { agent, delivery, msg, seq, outcome } => {
-                let cursor = self.cursor_mut(agent);
-                if matches!(outcome, Outcome::Proven(_)) && seq.0 != 0 {
-                    cursor.messages.insert(msg.clone());
-                }
-                cursor.finish(delivery, *seq);
-            }
+            Record::Seeded { agent, .. }
+            | Record::Handed { agent, .. }
+            | Record::Reached { agent, .. }
+            | Record::Settled { agent, .. }
+            | Record::GapSkipped { agent, .. }
+            | Record::Cursor { agent, .. } => self.cursor_mut(agent).apply(record),
             Record::DeadLettered(letter) => {
-                let cursor = self.cursor_mut(&letter.agent);
-                if letter.landed && letter.seq.0 != 0 {
-                    cursor.messages.insert(letter.note.msg_id.clone());
-                }
-                cursor.finish(&letter.delivery, letter.seq);
+                self.cursor_mut(&letter.agent).apply(record);
                 self.keep(letter);
             }
             Record::KeptLetter(letter) => self.keep(letter),
             Record::DeadLetterCleared { agent, delivery } => {
                 self.dead.retain(|letter| letter.agent != *agent || letter.delivery != *delivery);
             }
-            Record::GapSkipped { agent, from, to } => self.cursor_mut(agent).settle(*from, *to),
             Record::AgentLive(agent) => {
                 self.absent.retain(|id| *id != agent.agent);
                 self.live.insert(agent.agent.clone(), agent.clone());
@@ -136,10 +158,7 @@ impl State {
             Record::AgentGone { agent } => {
                 self.live.remove(agent);
                 if let Some(cursor) = self.cursors.get_mut(agent) {
-                    // Its place stays: the engine may offer what was settled once more to the next of that
-                    // identity. What the terminal showed is gone with the terminal.
-                    cursor.messages = Seen::default();
-                    cursor.fanout = Seen::default();
+                    cursor.apply(record);
                     self.is_absent(agent.clone());
                 }
             }
@@ -154,7 +173,6 @@ impl State {
                     self.ended.pop_front();
                 }
             }
-            Record::Cursor { agent, state } => *self.cursor_mut(agent) = (**state).clone(),
         }
     }
 

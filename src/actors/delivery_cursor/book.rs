@@ -205,6 +205,7 @@ pub(super) struct Book {
     /// The mark of where this book started: no ack before that is on disk.
     base: u64,
     on_disk: u64,
+    /// The highest seq seen, in a frame or as a place to start from.
     received: u64,
     injected: u64,
     journalled: u64,
@@ -385,7 +386,12 @@ impl Book {
                     out.push(Effect::RequestReplay);
                 }
             }
-            Event::ReplayAsked(epoch) => self.gap.answered(epoch, at.now),
+            Event::ReplayAsked(epoch) => {
+                // From here on a refused frame below those held means that the gap is our own doing.
+                if self.gap.answered(epoch, at.now) || self.position == Position::Unknown {
+                    self.lane.forget_lowest_refused();
+                }
+            }
             Event::Tick => {
                 let due = self.gap.tick(at.now, self.position != Position::Unknown);
                 if due.ask {
@@ -448,10 +454,11 @@ impl Book {
         self.ack_due |= self.position != Position::Unknown;
         if self.ahead.contains_key(&seq) {
             self.counts.duplicates += 1;
-            // A replay ascends: when it shows the lowest frame held, it had nothing below it.
+            // A replay ascends: when it shows the lowest frame held, it had nothing below it, unless that
+            // found no room here.
             let is_lowest = self.ahead.first_key_value().is_some_and(|(lowest, _)| *lowest == seq);
             let is_replay = epoch.is_some_and(|epoch| self.gap.replays_in(epoch));
-            if is_lowest && is_replay && !self.lane.owes_replay() {
+            if is_lowest && is_replay && self.lane.refusals() == 0 {
                 self.give_up(at, out);
             }
             return;
@@ -459,8 +466,8 @@ impl Book {
         self.last = Some(Last { delivery: one.delivery.clone(), rung: one.rung });
         self.ahead.insert(seq, one);
         if self.ahead.len() > AHEAD_MAX {
-            self.ahead.pop_last();
-            self.lane.refuse();
+            let farthest = self.ahead.pop_last().map_or(seq, |(farthest, _)| farthest);
+            self.lane.refuse(Seq(farthest));
         }
         self.gap.open(at.now);
     }
@@ -484,15 +491,14 @@ impl Book {
         let Some((&lowest, _)) = self.ahead.first_key_value() else {
             return self.gap.close();
         };
+        if self.lane.lowest_refused().is_some_and(|refused| refused.0 < lowest) {
+            for seq in std::mem::take(&mut self.ahead).into_keys() {
+                self.lane.refuse(Seq(seq));
+            }
+            return self.gap.close();
+        }
         match self.position {
             Position::Unknown => self.seed(lowest - 1, out),
-            Position::At(_) if self.lane.owes_replay() => {
-                let dropped = std::mem::take(&mut self.ahead);
-                for _ in &dropped {
-                    self.lane.refuse();
-                }
-                return self.gap.close();
-            }
             Position::At(position) => {
                 let (from, to) = (Seq(position + 1), Seq(lowest - 1));
                 self.counts.gaps_skipped += to.0 - position;
@@ -513,6 +519,7 @@ impl Book {
     fn pass(&mut self, to: u64, mark: u64) {
         let to = self.settled.absorb(to);
         self.position = Position::At(to);
+        self.received = self.received.max(to);
         self.slots.push_back(Slot::Past { to, mark });
         self.advance_lead();
     }

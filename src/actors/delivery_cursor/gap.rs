@@ -81,15 +81,16 @@ impl Gap {
         true
     }
 
-    /// The engine was asked in this epoch, or (`None`) the session ended before it could.
-    pub(super) fn answered(&mut self, epoch: Option<Epoch>, now: Instant) {
+    /// The engine was asked in this epoch, or (`None`) the session ended before it could. True when the wait
+    /// for this gap's numbers begins with it.
+    pub(super) fn answered(&mut self, epoch: Option<Epoch>, now: Instant) -> bool {
         self.question = match epoch {
             Some(_) => Question::None,
             None => Question::Again { at: now + REPLAY_WAIT },
         };
-        if let (Phase::Asking, Some(epoch)) = (&self.phase, epoch) {
-            self.phase = Phase::Asked { epoch, until: now + REPLAY_WAIT };
-        }
+        let (Phase::Asking, Some(epoch)) = (&self.phase, epoch) else { return false };
+        self.phase = Phase::Asked { epoch, until: now + REPLAY_WAIT };
+        true
     }
 
     /// A new socket: an answer to what the old one was asked is lost. True when to ask again.

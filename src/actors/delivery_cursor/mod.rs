@@ -433,4 +433,6 @@ fn now() -> Moment {
 }
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;

@@ -92,7 +92,7 @@ impl Room {
     }
 
     fn deliver_as(&self, delivery: Delivery) {
-        let credit = self.lane.take(100).unwrap();
+        let credit = self.lane.take(delivery.seq, 100).unwrap();
         self.tell(Deliver { epoch: Epoch(1), delivery, credit });
     }
 
@@ -392,7 +392,7 @@ async fn thousands_of_deliveries_a_second_go_through_one_cursor() {
     let began = std::time::Instant::now();
     let mut seq = 0;
     while seq < COUNT {
-        match lane.take(200) {
+        match lane.take(Seq(seq + 1), 200) {
             Some(credit) => {
                 seq += 1;
                 child.post().tell(Deliver { epoch: Epoch(1), delivery: delivery(seq), credit }).unwrap();

@@ -457,7 +457,8 @@ impl NodeSession {
         }
         match self.routes.find(&frame.agent_id, &frame.agent) {
             Destination::Cursor(route) => {
-                let Some(credit) = route.lane.take(frame.payload.get().len() + DELIVERY_OVERHEAD) else {
+                let bytes = frame.payload.get().len() + DELIVERY_OVERHEAD;
+                let Some(credit) = route.lane.take(frame.seq, bytes) else {
                     self.tally.refused += 1;
                     self.watch_for_room(ctx);
                     return;

@@ -1,0 +1,547 @@
+//! The book in a small world: an engine that keeps what is not acked, a link that loses and reorders, a
+//! worker that reports in any order, a disk that lags, crashes of the cursor and of the whole broker.
+//!
+//! `CURSOR_CASES` sets the number of cases; a failure prints the case, and proptest's seed file repeats it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::{book::*, *};
+use crate::{
+    ids::{Generation, MsgId},
+    messages::delivery::{Content, CursorView, House, InjectStep, Mode, Note, Rung},
+    store::{CursorState, Outcome, Record},
+};
+
+/// What the engine has for this agent.
+#[derive(Clone, Debug)]
+struct World {
+    /// Number of rows; their seqs are 1 to this, plus `start`.
+    rows: u64,
+    start: u64,
+    /// Says where the mailbox stands when the agent registers.
+    tells_position: bool,
+    /// Rows that expired before they could be sent.
+    expired: BTreeSet<u64>,
+    /// Rows that carry the message of the row before them.
+    repeated: BTreeSet<u64>,
+    /// Rows that nobody is shown.
+    silent: BTreeSet<u64>,
+    /// Bytes per frame: large ones do not fit into the house all at once.
+    bytes: usize,
+    ops: Vec<Op>,
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    /// The engine sends one unacked row.
+    Live(u64),
+    /// A frame outside the mailbox.
+    Fanout(u8),
+    /// Frames arrive.
+    Pump(usize),
+    /// The socket is cut and comes back; the engine replays.
+    Cut,
+    /// The engine is asked for what the book wants replayed.
+    Asked,
+    /// The session ended before it could ask.
+    Unanswered,
+    Time(u16),
+    WorkerUp(usize),
+    Report(usize, Say),
+    /// A report about an earlier try or an earlier worker.
+    Stale(usize),
+    /// Some records reach the disk.
+    Disk(usize),
+    /// The cursor panics.
+    Crash,
+    /// The broker is killed.
+    Kill,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Say {
+    Written,
+    Landed,
+    Waiting,
+    Stuck,
+    Proven,
+    Failed,
+}
+
+fn world() -> impl Strategy<Value = World> {
+    let op = prop_oneof![
+        6 => (0u64..40).prop_map(Op::Live),
+        1 => (0u8..4).prop_map(Op::Fanout),
+        4 => (1usize..8).prop_map(Op::Pump),
+        1 => Just(Op::Cut),
+        2 => Just(Op::Asked),
+        1 => Just(Op::Unanswered),
+        2 => (1u16..7000).prop_map(Op::Time),
+        2 => (0usize..5).prop_map(Op::WorkerUp),
+        8 => (0usize..5, say()).prop_map(|(n, say)| Op::Report(n, say)),
+        1 => (0usize..8).prop_map(Op::Stale),
+        4 => (1usize..9).prop_map(Op::Disk),
+        1 => Just(Op::Crash),
+        1 => Just(Op::Kill),
+    ];
+    let rows = 1u64..30;
+    let some = || prop::collection::btree_set(1u64..30, 0..6);
+    let bytes = prop_oneof![4 => Just(100usize), 1 => Just(6usize << 20)];
+    let start = prop_oneof![2 => Just(0u64), 1 => 1u64..1000];
+    (rows, start, any::<bool>(), some(), some(), some(), bytes, prop::collection::vec(op, 0..160)).prop_map(
+        |(rows, start, tells_position, expired, repeated, silent, bytes, ops)| World {
+            rows,
+            start,
+            tells_position,
+            expired: expired.into_iter().map(|n| n + start).collect(),
+            repeated: repeated.into_iter().filter(|n| *n > 1).map(|n| n + start).collect(),
+            silent: silent.into_iter().map(|n| n + start).collect(),
+            bytes,
+            ops,
+        },
+    )
+}
+
+fn say() -> impl Strategy<Value = Say> {
+    use Say::*;
+    prop_oneof![
+        2 => Just(Written), 2 => Just(Landed), 1 => Just(Waiting), 1 => Just(Stuck), 6 => Just(Proven), 1 => Just(Failed)
+    ]
+}
+
+struct Run {
+    world: World,
+    now: Instant,
+    lane: Arc<Lane>,
+    book: Book,
+    life: u64,
+
+    engine_acked: u64,
+    epoch: Epoch,
+    link: VecDeque<Delivery>,
+    replay_wanted: bool,
+
+    records: Vec<Record>,
+    on_disk: usize,
+    /// The number of records that must be on disk for each mark of the current book.
+    marks: Vec<usize>,
+
+    worker: Generation,
+    queue: Vec<Inject>,
+    past: Vec<InjectReport>,
+
+    handed_in_order: u64,
+    settled: BTreeMap<u64, &'static str>,
+    proven_messages: HashMap<MsgId, u64>,
+    proven_fanout: HashSet<DeliveryId>,
+    skipped: BTreeSet<u64>,
+    facts: HashSet<(DeliveryId, String)>,
+    start: u64,
+}
+
+fn origin(world: &World, lane: &Arc<Lane>, journal: CursorState, engine_acked: u64) -> Origin {
+    Origin {
+        agent: AgentId::from("a"),
+        name: AgentName::parse("a").unwrap(),
+        lane: lane.clone(),
+        journal,
+        ack_seq: world.tells_position.then_some(Seq(engine_acked)),
+        condemned: HashSet::new(),
+        worker: None,
+        counts: Counts::default(),
+    }
+}
+
+impl Run {
+    fn new(world: World) -> Self {
+        let lane = Lane::new(Arc::<House>::default());
+        let mut out = Vec::new();
+        let start = world.start;
+        let book = Book::new(origin(&world, &lane, CursorState::default(), start), &mut out);
+        let mut run = Self {
+            now: Instant::now(),
+            lane,
+            book,
+            life: 0,
+            engine_acked: start,
+            epoch: Epoch(1),
+            link: VecDeque::new(),
+            replay_wanted: false,
+            records: Vec::new(),
+            on_disk: 0,
+            marks: vec![0],
+            worker: Generation(0),
+            queue: Vec::new(),
+            past: Vec::new(),
+            handed_in_order: 0,
+            settled: BTreeMap::new(),
+            proven_messages: HashMap::new(),
+            proven_fanout: HashSet::new(),
+            skipped: BTreeSet::new(),
+            facts: HashSet::new(),
+            start,
+            world,
+        };
+        run.carry_out(out);
+        run.replay();
+        run
+    }
+
+    fn moment(&self) -> Moment {
+        Moment { now: self.now, wall_ms: 0 }
+    }
+
+    fn row(&self, seq: u64) -> Delivery {
+        let carries = if self.world.repeated.contains(&seq) { seq - 1 } else { seq };
+        let msg_id = MsgId::from(format!("msg_{carries}"));
+        let content = if self.world.silent.contains(&seq) {
+            if seq % 2 == 0 { Content::AckOnly("read".into()) } else { Content::Unusable("odd".into()) }
+        } else {
+            Content::Inject(note(&msg_id))
+        };
+        Delivery {
+            delivery_id: format!("del_{seq}").into(),
+            msg_id,
+            seq: Seq(seq),
+            mode: Mode::Wait,
+            content,
+            repeats: false,
+        }
+    }
+
+    fn open_rows(&self) -> Vec<u64> {
+        let all = self.start + 1..=self.start + self.world.rows;
+        all.filter(|seq| *seq > self.engine_acked && !self.world.expired.contains(seq)).collect()
+    }
+
+    fn replay(&mut self) {
+        for seq in self.open_rows() {
+            let row = self.row(seq);
+            self.link.push_back(row);
+        }
+    }
+
+    fn step(&mut self, event: Event) {
+        let mut out = Vec::new();
+        self.book.step(self.moment(), event, &mut out);
+        self.carry_out(out);
+        self.check();
+    }
+
+    fn pump(&mut self) {
+        let Some(delivery) = self.link.pop_front() else { return };
+        let Some(credit) = self.lane.take(delivery.seq, self.world.bytes) else { return };
+        self.step(Event::Deliver { epoch: self.epoch, delivery: Arc::new(delivery), credit });
+    }
+
+    fn carry_out(&mut self, out: Vec<Effect>) {
+        for effect in out {
+            match effect {
+                Effect::Append(record) => {
+                    self.note_end(&record);
+                    self.records.push(record);
+                    self.marks.push(self.records.len());
+                }
+                Effect::Trace(record) => self.records.push(record),
+                Effect::Inject(inject) => self.take_injection(inject),
+                Effect::Ack(Seq(up_to)) => self.take_ack(up_to),
+                Effect::RequestReplay => {
+                    assert!(!self.replay_wanted, "one question at a time");
+                    self.replay_wanted = true;
+                }
+                Effect::Tell(delivery, fact) => {
+                    let kind = format!("{fact:?}").split(['(', ' ']).next().unwrap_or_default().to_owned();
+                    let told = (delivery.delivery_id.clone(), kind);
+                    assert!(self.facts.insert(told.clone()), "told twice: {told:?}");
+                }
+                Effect::Skipped { from, to } => {
+                    for seq in from.0..=to.0 {
+                        let lost = self.world.expired.contains(&seq) || seq <= self.engine_acked;
+                        assert!(lost, "{seq} was given up, but the engine has it");
+                        self.skipped.insert(seq);
+                    }
+                }
+                Effect::Unusable(_) | Effect::Dropped { .. } => {}
+            }
+        }
+    }
+
+    fn note_end(&mut self, record: &Record) {
+        match record {
+            Record::Settled { seq: Seq(0), delivery, .. } => {
+                assert!(self.proven_fanout.insert(delivery.clone()), "{delivery} settled twice");
+            }
+            Record::Settled { seq, msg, outcome, .. } => {
+                assert!(self.settled.insert(seq.0, "settled").is_none(), "{seq} settled twice");
+                if matches!(outcome, Outcome::Proven(_)) {
+                    let before = self.proven_messages.insert(msg.clone(), seq.0);
+                    assert!(before.is_none(), "{msg} is in the terminal twice: {before:?} and {seq}");
+                }
+            }
+            Record::DeadLettered(letter) if letter.seq.0 != 0 => {
+                assert!(self.settled.insert(letter.seq.0, "dead").is_none(), "{} settled twice", letter.seq);
+            }
+            _ => {}
+        }
+    }
+
+    fn take_injection(&mut self, inject: Inject) {
+        assert!(!self.proven_fanout.contains(&inject.delivery_id), "{inject:?} is in already");
+        let known = self.queue.iter().find(|one| one.delivery_id == inject.delivery_id);
+        assert!(known.is_none(), "{inject:?} while the worker has it");
+        if let Some(seq) = inject.delivery_id.as_str().strip_prefix("del_") {
+            let seq: u64 = seq.parse().unwrap();
+            assert!(!self.settled.contains_key(&seq), "{seq} is at its end already");
+            assert!(seq > self.handed_in_order, "{seq} after {}", self.handed_in_order);
+            self.handed_in_order = seq;
+            let tried = self.past.iter().any(|report| report.delivery_id == inject.delivery_id);
+            assert_eq!(inject.redelivered, tried, "{inject:?}");
+        }
+        let traced = self.records.iter().any(|record| {
+            matches!(record, Record::Handed { delivery, attempt, .. }
+                if *delivery == inject.delivery_id && *attempt == inject.attempt)
+        });
+        assert!(traced || inject.delivery_id.as_str().starts_with("evt_"), "no trace of {inject:?}");
+        self.past.push(InjectReport {
+            worker: self.worker,
+            delivery_id: inject.delivery_id.clone(),
+            attempt: inject.attempt,
+            step: InjectStep::Proven(Rung::Submitted),
+        });
+        self.queue.push(inject);
+    }
+
+    /// The heart of it: an ack is never ahead of the disk.
+    fn take_ack(&mut self, up_to: u64) {
+        let mut disk = CursorState::default();
+        for record in &self.records[..self.on_disk] {
+            disk.apply(record);
+        }
+        let position = disk.position.map_or(0, |at| at.0);
+        assert!(up_to <= position, "acked {up_to}, on disk {position}");
+        for seq in self.start + 1..=up_to {
+            let known = self.settled.contains_key(&seq) || self.skipped.contains(&seq);
+            // A cursor that was told nothing starts at the lowest frame that comes.
+            let expired_before_all = self.world.expired.contains(&seq) || seq <= self.engine_acked;
+            assert!(known || expired_before_all, "acked {seq}, which has no end");
+        }
+        self.engine_acked = self.engine_acked.max(up_to);
+    }
+
+    fn check(&self) {
+        let CursorView { received, injected, journalled, acked, held, .. } = self.book.view();
+        assert!(acked <= journalled && journalled <= injected, "{:?}", self.book.view());
+        assert!(injected <= received, "{:?}", self.book.view());
+        assert!(held <= self.world.rows as usize + 4, "{:?}", self.book.view());
+    }
+
+    fn disk(&mut self, records: usize) {
+        self.on_disk = (self.on_disk + records).min(self.records.len());
+        let mark = self.marks.iter().take_while(|needs| **needs <= self.on_disk).count() as u64;
+        if mark > 0 {
+            self.step(Event::OnDisk(mark));
+        }
+    }
+
+    fn time(&mut self, by: Duration) {
+        // Five seconds are an age on the wire: what was sent has come by then.
+        if by > Duration::from_secs(1) {
+            while !self.link.is_empty() {
+                self.pump();
+            }
+        }
+        self.now += by;
+        self.step(Event::Tick);
+    }
+
+    fn cut(&mut self) {
+        self.link.clear();
+        self.epoch = self.epoch.next();
+        self.replay();
+        self.step(Event::EpochStarted);
+    }
+
+    fn asked(&mut self) {
+        if std::mem::take(&mut self.replay_wanted) {
+            self.replay();
+            self.step(Event::ReplayAsked(Some(self.epoch)));
+        }
+    }
+
+    fn worker_up(&mut self, window: usize) {
+        self.worker = self.worker.next();
+        self.queue.clear();
+        self.handed_in_order = 0;
+        self.step(Event::WorkerUp(WorkerUp { worker: self.worker, window }));
+    }
+
+    fn report(&mut self, nth: usize, say: Say) {
+        if self.queue.is_empty() {
+            return;
+        }
+        let nth = nth % self.queue.len();
+        let Inject { delivery_id, attempt, .. } = self.queue[nth].clone();
+        let step = match say {
+            Say::Written => InjectStep::Reached(Rung::Written),
+            Say::Landed => InjectStep::Reached(Rung::Landed),
+            Say::Waiting => InjectStep::Waiting("agent is working".into()),
+            Say::Stuck => InjectStep::Stuck(Rung::Landed),
+            Say::Proven => InjectStep::Proven(Rung::Submitted),
+            Say::Failed => InjectStep::Failed { reason: "refused".into(), landed: false },
+        };
+        if matches!(say, Say::Proven | Say::Failed) {
+            self.queue.remove(nth);
+        }
+        self.step(Event::Report(InjectReport { worker: self.worker, delivery_id, attempt, step }));
+    }
+
+    fn stale(&mut self, nth: usize) {
+        let current = |report: &InjectReport| {
+            report.worker == self.worker
+                && self
+                    .queue
+                    .iter()
+                    .any(|one| one.delivery_id == report.delivery_id && one.attempt == report.attempt)
+        };
+        let old: Vec<_> = self.past.iter().filter(|report| !current(report)).cloned().collect();
+        if old.is_empty() {
+            return;
+        }
+        let before = self.book.view().stale_reports;
+        self.step(Event::Report(old[nth % old.len()].clone()));
+        assert_eq!(self.book.view().stale_reports, before + 1);
+    }
+
+    fn journal(&self) -> CursorState {
+        let mut state = CursorState::default();
+        self.records.iter().for_each(|record| state.apply(record));
+        state
+    }
+
+    /// A panic of the cursor: the instance, the worker and the link go on.
+    fn crash(&mut self) {
+        self.life += 1;
+        self.marks = vec![self.records.len()];
+        self.replay_wanted = false;
+        self.queue.clear();
+        self.handed_in_order = 0;
+        let mut out = Vec::new();
+        let window = WorkerUp { worker: self.worker, window: 3 };
+        let mut from = origin(&self.world, &self.lane, self.journal(), self.start);
+        from.worker = (self.worker.0 > 0).then_some(window);
+        from.counts = self.book.counts();
+        let book = Book::new(from, &mut out);
+        let held = std::mem::replace(&mut self.book, book).into_held();
+        self.book.recall(self.moment(), held, &mut out);
+        self.carry_out(out);
+        self.check();
+    }
+
+    /// The end of the process: what was appended is there, what was held is not, and the agent is new.
+    fn kill(&mut self) {
+        self.on_disk = self.records.len();
+        self.marks = vec![self.records.len()];
+        self.replay_wanted = false;
+        self.queue.clear();
+        self.handed_in_order = 0;
+        self.facts.clear();
+        self.lane = Lane::new(Arc::<House>::default());
+        let mut out = Vec::new();
+        let from = origin(&self.world, &self.lane, self.journal(), self.engine_acked);
+        self.book = Book::new(from, &mut out);
+        self.link.clear();
+        self.epoch = Epoch(1);
+        self.carry_out(out);
+        self.replay();
+    }
+
+    fn apply(&mut self, op: Op) {
+        match op {
+            Op::Live(row) => {
+                let seq = self.start + 1 + row % self.world.rows;
+                if self.open_rows().contains(&seq) {
+                    let row = self.row(seq);
+                    self.link.push_back(row);
+                }
+            }
+            Op::Fanout(id) => {
+                let msg_id = MsgId::from("msg_1");
+                self.link.push_back(Delivery {
+                    delivery_id: format!("evt_{id}").into(),
+                    content: Content::Inject(note(&msg_id)),
+                    msg_id,
+                    seq: Seq(0),
+                    mode: Mode::Wait,
+                    repeats: false,
+                });
+            }
+            Op::Pump(frames) => (0..frames).for_each(|_| self.pump()),
+            Op::Cut => self.cut(),
+            Op::Asked => self.asked(),
+            Op::Unanswered => {
+                if std::mem::take(&mut self.replay_wanted) {
+                    self.step(Event::ReplayAsked(None));
+                }
+            }
+            Op::Time(ms) => self.time(Duration::from_millis(u64::from(ms))),
+            Op::WorkerUp(window) => self.worker_up(window),
+            Op::Report(nth, say) => self.report(nth, say),
+            Op::Stale(nth) => self.stale(nth),
+            Op::Disk(records) => self.disk(records),
+            Op::Crash => self.crash(),
+            Op::Kill => self.kill(),
+        }
+    }
+
+    /// With everybody at work the mailbox is emptied in a bounded number of rounds.
+    fn finish(&mut self) {
+        self.worker_up(4);
+        for _ in 0..200 {
+            self.asked();
+            while !self.link.is_empty() {
+                self.pump();
+            }
+            while !self.queue.is_empty() {
+                self.report(0, Say::Proven);
+            }
+            self.disk(usize::MAX / 2);
+            if self.open_rows().is_empty() && self.lane.held() == (0, 0) {
+                return;
+            }
+            self.time(Duration::from_secs(6));
+        }
+        panic!("jammed: open {:?}, {:?}", self.open_rows(), self.book.view());
+    }
+}
+
+fn note(msg_id: &MsgId) -> Note {
+    Note {
+        from: "b".into(),
+        target: "#c".into(),
+        thread: None,
+        msg_id: msg_id.clone(),
+        body: "text".into(),
+        sent_at: None,
+        system: false,
+    }
+}
+
+fn cases() -> u32 {
+    std::env::var("CURSOR_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(512)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_is_lost_typed_twice_or_acked_early_whatever_happens(world in world()) {
+        let mut run = Run::new(world.clone());
+        for op in world.ops {
+            run.apply(op);
+        }
+        run.finish();
+    }
+}
