@@ -1,6 +1,6 @@
 //! What `up` and `init` share: from a configuration to a running broker and back, leaving nothing behind.
 
-use std::{fs, path::Path};
+use std::{fs, io, path::Path};
 
 use super::{
     Exit, Failure,
@@ -9,14 +9,14 @@ use super::{
 };
 use crate::{
     config::Config,
-    house::{self, Listening},
+    house::{self, EXIT_ESCALATED, Listening},
     store::private_file::private_dir,
 };
 
 /// Runs a broker until it ends. `announce` is called once it listens and can be found.
 pub(super) fn run(
     config: Config,
-    announce: impl FnOnce(&Listening) -> std::io::Result<()>,
+    announce: impl FnOnce(&Listening) -> io::Result<()>,
 ) -> Result<Exit, Failure> {
     let state_dir = config.state_dir.clone();
     let ephemeral = config.ephemeral;
@@ -28,30 +28,30 @@ pub(super) fn run(
     outcome
 }
 
-fn run_locked(
-    config: Config,
-    announce: impl FnOnce(&Listening) -> std::io::Result<()>,
-) -> Result<Exit, Failure> {
+fn run_locked(config: Config, announce: impl FnOnce(&Listening) -> io::Result<()>) -> Result<Exit, Failure> {
     let state_dir = config.state_dir.clone();
     private_dir(&state_dir).map_err(|source| NotLocked::Io { dir: state_dir.clone(), source })?;
     let _lock = Lock::take(&state_dir, &config.instance)?;
     let mut published = None;
     let code = house::run(config, |listening| {
         published = Some(Published::write(&state_dir, listening)?);
-        announce(listening)?;
-        Ok(())
+        match announce(listening) {
+            // Nobody reads it; whoever looks for the broker finds connection.json.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            told => Ok(told?),
+        }
     })?;
     drop(published);
     match code {
         0 => Ok(Exit::Ok),
-        70 => Ok(Exit::Escalated),
+        EXIT_ESCALATED => Ok(Exit::Escalated),
         _ => Ok(Exit::Failed),
     }
 }
 
 fn remove(dir: &Path) {
     if let Err(error) = fs::remove_dir_all(dir)
-        && error.kind() != std::io::ErrorKind::NotFound
+        && error.kind() != io::ErrorKind::NotFound
     {
         tracing::warn!(%error, dir = %dir.display(), "ephemeral state not removed");
     }

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::timeout,
@@ -35,12 +35,20 @@ const HITS: usize = 6;
 /// For all of it together, until the house is torn down.
 const WHOLE: Duration = Duration::from_secs(9);
 
+/// For a question to a broker that has not kept its time.
+const LAST_QUESTION: Duration = Duration::from_secs(1);
+
 /// `relay-broker demo`
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Leave it running, to look around.
     #[arg(long)]
     keep: bool,
+}
+
+#[derive(Deserialize)]
+struct Explained {
+    summary: String,
 }
 
 #[derive(Serialize)]
@@ -54,7 +62,10 @@ pub(super) fn run(args: &Args, _env: &Env) -> Result<Exit, Failure> {
     let mut stage = Stage::build()?;
     let outcome = block_on(async {
         tokio::select! {
-            outcome = timeout(WHOLE, show(&mut stage)) => outcome.unwrap_or_else(|_| Err(too_slow(&stage))),
+            outcome = timeout(WHOLE, show(&mut stage)) => match outcome {
+                Ok(shown) => shown,
+                Err(_) => Err(too_slow(&stage).await),
+            },
             () = asked_to_stop() => Err(Failure::new(Exit::Interrupted, "interrupted; all is cleaned up")),
         }
     });
@@ -78,7 +89,7 @@ pub(super) fn run(args: &Args, _env: &Env) -> Result<Exit, Failure> {
                 "\nDone: no process and no file is left. Now try it yourself:\n  \
                  relay-broker up                          # in this terminal\n  \
                  relay-broker spawn alice -- bash         # in another one, in the same directory\n  \
-                 relay-broker send alice 'echo hello'\n  \
+                 relay-broker send alice hello\n  \
                  relay-broker snapshot alice",
             )?;
             Ok(Exit::Ok)
@@ -116,13 +127,23 @@ async fn show(stage: &mut Stage) -> Result<(), Failure> {
     Ok(())
 }
 
-fn too_slow(stage: &Stage) -> Failure {
-    let said = format!(
-        "the demo did not finish within {} s; the broker's last words were: {}",
-        WHOLE.as_secs(),
-        stage.last_words()
-    );
-    Failure::new(Exit::Failed, said)
+/// What a person needs to see why: what each player waits for, and the end of the broker's log.
+async fn too_slow(stage: &Stage) -> Failure {
+    let mut said = format!("the demo did not finish within {} s", WHOLE.as_secs());
+    if let Ok(broker) = stage.broker() {
+        let api = Api::new(broker);
+        for player in PLAYERS {
+            let path = format!("/debug/agents/{player}");
+            let explained = match timeout(LAST_QUESTION, api.get(&path)).await {
+                Ok(Ok(answer)) => answer.read().map(|Explained { summary }| ui::plain(&summary)),
+                Ok(Err(failure)) => Err(failure),
+                Err(_) => Ok(format!("{player}: the broker does not answer")),
+            };
+            let line = explained.unwrap_or_else(|failure| format!("{player}: {failure}"));
+            said.push_str(&format!("\n  {line}"));
+        }
+    }
+    Failure::new(Exit::Failed, format!("{said}\nthe broker's last words: {}", stage.last_words()))
 }
 
 /// Ctrl-C, or anything else that means the same.

@@ -65,7 +65,7 @@ pub(super) fn run(args: Args, env: &Env) -> Result<Exit, Failure> {
              engine  {engine}\n\
              state   {state_dir}\n\
              next    relay-broker spawn alice -- bash      (in another terminal)\n        \
-             relay-broker send alice 'hello'\n\
+             relay-broker send alice hello\n\
              Ctrl-C ends the broker and its agents",
             url = listening.url
         ))

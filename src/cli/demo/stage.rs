@@ -37,7 +37,7 @@ const LAST_WORDS: usize = 4;
 pub(super) struct Stage {
     dir: PathBuf,
     program: PathBuf,
-    broker: Option<Child>,
+    child: Option<Child>,
     kept: bool,
 }
 
@@ -51,7 +51,7 @@ impl Stage {
             let said = format!("cannot make {}: {error}; set TMPDIR to a directory of yours", dir.display());
             Failure::new(Exit::Failed, said)
         })?;
-        let stage = Self { dir, program, broker: None, kept: false };
+        let stage = Self { dir, program, child: None, kept: false };
         fs::create_dir(stage.work_dir())?;
         fs::write(stage.script(), PLAYER)?;
         Ok(stage)
@@ -116,15 +116,19 @@ impl Stage {
             .stderr(File::create(self.log())?)
             // Ctrl-C is for us; we end the broker in our order.
             .process_group(0);
-        self.broker = Some(command.spawn()?);
-        let place = Where { state_dir: Some(self.state_dir()) };
+        self.child = Some(command.spawn()?);
         loop {
-            if let Ok(found) = place.find(&Env::default()) {
+            if let Ok(found) = self.broker() {
                 return Ok(found);
             }
             self.still_runs()?;
             actix_rt::time::sleep(LOOK).await;
         }
+    }
+
+    /// The broker, once it can be found.
+    pub(super) fn broker(&self) -> Result<Found, Failure> {
+        Where { state_dir: Some(self.state_dir()) }.find(&Env::default())
     }
 
     /// Returns when the broker's node is registered at the engine.
@@ -139,7 +143,7 @@ impl Stage {
     }
 
     fn still_runs(&mut self) -> Result<(), Failure> {
-        let ended = match &mut self.broker {
+        let ended = match &mut self.child {
             Some(child) => child.try_wait()?,
             None => None,
         };
@@ -171,7 +175,7 @@ impl Stage {
     }
 
     fn end(&mut self) -> io::Result<()> {
-        if let Some(mut child) = self.broker.take() {
+        if let Some(mut child) = self.child.take() {
             end(&mut child)?;
         }
         match fs::remove_dir_all(&self.dir) {
