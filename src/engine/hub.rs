@@ -293,3 +293,35 @@ impl Link {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[actix::test]
+    async fn a_full_queue_asks_to_be_woken_and_is_woken_once_when_half_empty() {
+        let (outbox, mut outflow) = write_queue();
+        let mut filled = 0;
+        while outbox.has_room() {
+            outbox.push("frame".to_owned());
+            filled += 1;
+        }
+        assert_eq!(filled, ROOM_FRAMES);
+        let mut woken_at = Vec::new();
+        for written in 1..=filled {
+            assert!(matches!(outflow.next().await, Some(Outgoing::Text(_))));
+            if outflow.written("frame".len()) {
+                woken_at.push(written);
+            }
+        }
+        assert_eq!(woken_at, [ROOM_FRAMES / 2 + 1]);
+    }
+
+    #[test]
+    fn few_large_frames_fill_a_queue_as_well_as_many_small_ones() {
+        let (outbox, _outflow) = write_queue();
+        outbox.push("x".repeat(ROOM_BYTES));
+        assert!(!outbox.has_room());
+        assert!(!outbox.crowded());
+    }
+}

@@ -303,7 +303,9 @@ impl Core {
     ) -> Result<(), Failure> {
         let depth = i64::try_from(self.limits.mailbox_depth).unwrap_or(i64::MAX);
         if self.store.unacked(agent)? >= depth {
-            warn!(agent, message = row.id, "a mailbox is full: the message was refused for this agent");
+            if self.full.insert(agent) {
+                warn!(agent, message = row.id, "a mailbox is full: messages for this agent are refused");
+            }
             return Ok(());
         }
         let expires_at = row.created_at.saturating_add(millis(self.limits.message_ttl));

@@ -21,8 +21,8 @@ use crate::{
         api::{CreateAgent, CreateNode, NodeCapability, PublicNode},
         frames::{
             AcceptedCapability, AgentDeregister, AgentRecover, AgentRegister, AgentRegistered, BrokerFrame,
-            Capability, DeliveryAck, INVALID_MESSAGE, InventorySync, InventorySynced, NodeHeartbeat,
-            NodeRegister,
+            Capability, DeliveryAck, FrameError, INVALID_MESSAGE, InventorySync, InventorySynced,
+            NodeHeartbeat, NodeRegister,
         },
     },
 };
@@ -169,11 +169,16 @@ impl Core {
     }
 
     /// One frame from a node's socket. A refusal undoes what the frame had done and is answered.
-    pub(in crate::engine) fn on_frame(&mut self, link: LinkId, node: &Arc<str>, text: &str) {
+    pub(in crate::engine) fn on_frame(
+        &mut self,
+        link: LinkId,
+        node: &Arc<str>,
+        frame: Result<BrokerFrame, FrameError>,
+    ) {
         if !self.hub.is_current(node, link) {
             return; // the last words of a superseded socket
         }
-        let (id, outcome) = match BrokerFrame::decode_extended(text) {
+        let (id, outcome) = match frame {
             Ok(frame) => {
                 let id = frame.id().map(str::to_owned);
                 (id, self.attempt(|core| core.obey(link, node, frame)))

@@ -15,6 +15,7 @@ impl Core {
     /// Silent nodes go offline, old mail becomes dead letters, overdue invocations are dispatched again.
     pub(in crate::engine) fn sweep(&mut self) -> Result<(), Failure> {
         let now = self.store.now();
+        self.full.clear();
         for node in self.store.silent_nodes(now - millis(self.limits.liveness))? {
             self.node_offline(&node.id)?;
         }

@@ -15,10 +15,13 @@ use tokio::{sync::Semaphore, time::timeout};
 use tracing::{debug, info};
 
 use super::{BODY_MAX, Shared};
-use crate::engine::{
-    core::CoreHandle,
-    error::Failure,
-    hub::{LinkId, Outflow, Outgoing, write_queue},
+use crate::{
+    engine::{
+        core::{CoreHandle, Durability},
+        error::Failure,
+        hub::{LinkId, Outflow, Outgoing, write_queue},
+    },
+    wire::frames::BrokerFrame,
 };
 
 /// Frames of one socket that may be on their way through the core thread.
@@ -93,6 +96,7 @@ async fn live(
     }
     info!(node = &*node, link, "node socket closed");
     core.post(
+        Durability::Process,
         move |core| core.detach(link, &node),
         |outcome: Result<(), Failure>| {
             if let Err(failure) = outcome {
@@ -111,10 +115,10 @@ async fn read(
 ) {
     let under_way = Arc::new(Semaphore::new(UNDER_WAY));
     while let Some(Ok(message)) = stream.recv().await {
-        let text = match message {
-            AggregatedMessage::Text(text) => text.to_string(),
+        let frame = match message {
+            AggregatedMessage::Text(text) => BrokerFrame::decode_extended(&text),
             // Not used by the protocol; it is refused like any unreadable frame.
-            AggregatedMessage::Binary(_) => String::new(),
+            AggregatedMessage::Binary(_) => BrokerFrame::decode_extended(""),
             AggregatedMessage::Ping(bytes) => {
                 if session.pong(&bytes).await.is_err() {
                     return;
@@ -126,9 +130,14 @@ async fn read(
         };
         let Ok(permit) = Arc::clone(&under_way).acquire_owned().await else { return };
         let node = Arc::clone(&node);
+        let durability = match &frame {
+            Ok(BrokerFrame::DeliveryAck(_) | BrokerFrame::NodeHeartbeat(_)) => Durability::Process,
+            _ => Durability::Disk,
+        };
         core.post(
+            durability,
             move |core| {
-                core.on_frame(link, &node, &text);
+                core.on_frame(link, &node, frame);
                 Ok(())
             },
             move |_: Result<(), Failure>| drop(permit),

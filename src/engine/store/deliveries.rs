@@ -93,7 +93,8 @@ impl Store {
     ) -> rusqlite::Result<bool> {
         let mut statement = self.conn.prepare_cached(
             "SELECT d.seq, d.message_id, a.name, m.mode, m.payload
-             FROM deliveries d JOIN agents a ON a.id = d.agent_id JOIN messages m ON m.id = d.message_id
+             FROM deliveries d INDEXED BY deliveries_open JOIN agents a ON a.id = d.agent_id
+             JOIN messages m ON m.id = d.message_id
              WHERE d.agent_id = ?1 AND d.seq > ?2 AND d.status < 2 AND a.node_id = ?3 AND d.expires_at > ?4
              ORDER BY d.seq",
         )?;
@@ -185,7 +186,8 @@ impl Store {
             // that is not.
             let mut due = Vec::new();
             let mut statement = self.conn.prepare_cached(
-                "SELECT seq, expires_at FROM deliveries WHERE agent_id = ? AND status < 2 ORDER BY seq",
+                "SELECT seq, expires_at FROM deliveries INDEXED BY deliveries_open
+                 WHERE agent_id = ? AND status < 2 ORDER BY seq",
             )?;
             let mut rows = statement.query([agent])?;
             while let Some(row) = rows.next()? {

@@ -163,8 +163,8 @@ impl Store {
     ) -> rusqlite::Result<Vec<(MessageRow, String)>> {
         self.conn
             .prepare_cached(&format!(
-                "SELECT {}, c.name FROM deliveries d JOIN messages m ON m.id = d.message_id
-                 JOIN channels c ON c.id = d.channel_id
+                "SELECT {}, c.name FROM deliveries d INDEXED BY deliveries_open
+                 JOIN messages m ON m.id = d.message_id JOIN channels c ON c.id = d.channel_id
                  WHERE d.agent_id = ? AND d.status < 2 AND d.reason = 'mention' AND c.name IS NOT NULL
                  ORDER BY d.seq DESC LIMIT ?",
                 COLUMNS

@@ -2,7 +2,7 @@
 //!
 //! WAL with `synchronous=FULL`: the journal of a broker remembers what it injected across a power cut, so
 //! an engine that forgot a message it had numbered would give its number away twice. The fsync is paid once
-//! per batch, not once per message.
+//! per batch, not once per message, and a batch of nothing but acks and heartbeats (`NORMAL`) pays none.
 
 mod agents;
 mod channels;
@@ -41,6 +41,8 @@ const SCHEMA_VERSION: i64 = 1;
 pub(super) struct Store {
     conn: Connection,
     ids: Snowflakes,
+    /// Whether commits are fsynced now.
+    on_disk: bool,
 }
 
 impl Store {
@@ -74,7 +76,7 @@ impl Store {
             "UPDATE agents SET status = 'offline' WHERE node_id IN (SELECT id FROM nodes WHERE online = 1);
              UPDATE nodes SET online = 0, handlers_live = 0, load = 0, active_agents = 0 WHERE online = 1;",
         )?;
-        Ok(Self { conn, ids: Snowflakes::after(last) })
+        Ok(Self { conn, ids: Snowflakes::after(last), on_disk: true })
     }
 
     /// Unix milliseconds.
@@ -89,7 +91,13 @@ impl Store {
         self.ids.next(now)
     }
 
-    pub(super) fn begin(&self) -> rusqlite::Result<()> {
+    /// Begins a batch; `on_disk` decides whether its commit survives a power cut or only the process.
+    pub(super) fn begin(&mut self, on_disk: bool) -> rusqlite::Result<()> {
+        if self.on_disk != on_disk {
+            let level = if on_disk { "FULL" } else { "NORMAL" };
+            self.conn.pragma_update(None, "synchronous", level)?;
+            self.on_disk = on_disk;
+        }
         self.execute("BEGIN")
     }
 
@@ -133,10 +141,10 @@ impl Store {
 
 /// Makes the directory and an empty private file, so that SQLite never creates one that others can read.
 fn prepare(path: &Path) -> std::io::Result<()> {
-    if let Some(directory) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        if !fs::exists(directory)? {
-            DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-        }
+    if let Some(directory) = path.parent().filter(|parent| !parent.as_os_str().is_empty())
+        && !fs::exists(directory)?
+    {
+        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     }
     OpenOptions::new().create(true).append(true).mode(0o600).open(path).map(drop)
 }

@@ -114,6 +114,8 @@ CREATE TABLE deliveries (
     updated_at    INTEGER,
     PRIMARY KEY (agent_id, seq)
 ) WITHOUT ROWID;
+-- The open rows are few among many closed ones; queries for them name this index, because the planner, which
+-- knows no numbers, would rather walk the primary key past everything that was ever acked.
 CREATE INDEX deliveries_open ON deliveries (agent_id, seq) WHERE status < 2;
 CREATE UNIQUE INDEX deliveries_by_message ON deliveries (message_id, agent_id);
 
