@@ -171,3 +171,66 @@ fn a_killed_broker_is_called_stale_and_blocks_nobody() {
     succeed(dir.path(), &["down"]);
     assert_eq!(again.wait().code(), Some(0));
 }
+
+#[test]
+fn clients_are_refused_with_the_code_that_fits() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::start(dir.path(), &["up"]);
+    let url = broker.line.strip_prefix("API listening on ").unwrap().trim_end().to_owned();
+    succeed(dir.path(), &["spawn", "a", "--", "sleep", "60"]);
+
+    let cases: [(&[&str], i32, &str); 7] = [
+        (&["spawn", "a", "--", "sleep", "60"], 4, "already exists"),
+        (&["spawn", "b", "--cwd", "nowhere", "--", "sh"], 4, "nowhere"),
+        (&["spawn", "b", "--", "no-such-program"], 4, "no-such-program"),
+        (&["release", "nobody"], 6, "nobody"),
+        (&["explain", "nobody"], 6, "nobody"),
+        (&["snapshot", "nobody"], 6, "nobody"),
+        (&["send", "nobody", "hello"], 6, "nobody"),
+    ];
+    for (args, code, words) in cases {
+        let output = run(dir.path(), args);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
+        assert!(said.contains(words), "{args:?}: {said}");
+        assert_eq!(said.lines().count(), 1, "{args:?}: {said}");
+    }
+    let wrong = program(dir.path())
+        .args(["ps"])
+        .env("RELAY_BROKER_URL", url)
+        .env("RELAY_BROKER_API_KEY", "wrong")
+        .output()
+        .unwrap();
+    assert_eq!(wrong.status.code(), Some(4), "{}", text(&wrong.stderr));
+    succeed(dir.path(), &["release", "a"]);
+}
+
+#[test]
+fn the_demonstration_shows_every_hop_and_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let began = Instant::now();
+    let output = program(dir.path()).arg("demo").env("TMPDIR", dir.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}{}", text(&output.stdout), text(&output.stderr));
+    assert!(began.elapsed() < Duration::from_secs(10));
+    let shown = text(&output.stdout);
+    for words in ["queued for ping", "injected into pong", "proven: ", "acked", "delivery_cursor"] {
+        assert!(shown.contains(words), "{words}: {shown}");
+    }
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "something was left behind");
+}
+
+#[test]
+fn an_interrupted_demonstration_cleans_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = program(dir.path());
+    command.arg("demo").env("TMPDIR", dir.path()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    lines.find(|line| line.as_ref().unwrap().contains("runs in a terminal")).expect("no agent").unwrap();
+    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+    for line in lines {
+        line.unwrap();
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "something was left behind");
+}

@@ -112,6 +112,7 @@ impl Hops {
             "message_delivery_failed" | "delivery_dropped" | "dead_letter_added" => {
                 Some(format!("    not delivered to {agent}: {}", ui::plain(&event.reason)))
             }
+            "worker_ready" => Some(format!("    {agent} is ready for its first message")),
             "agent_exited" => Some(format!("{agent} has ended: {}", ui::plain(&event.reason))),
             _ => None,
         }
