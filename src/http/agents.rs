@@ -147,7 +147,7 @@ impl Listed {
             state: detail.state,
             because: detail.because,
             ready,
-            pending_messages: detail.queued + usize::from(detail.injecting.is_some()),
+            pending_messages: detail.queued,
             uptime_secs: now.duration_since(view.since).map_or(0, |age| age.as_secs()),
             cwd: view.spec.cwd.display().to_string(),
         }

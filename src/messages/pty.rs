@@ -232,7 +232,7 @@ pub struct WorkerDetail {
     pub because: String,
     /// The injection under way.
     pub injecting: Option<InjectionView>,
-    /// Injections waiting.
+    /// Injections that have no proof yet, the one under way included.
     pub queued: usize,
     /// Window title.
     pub title: String,
