@@ -260,5 +260,5 @@ async fn store(cache: &Arc<TokenCache>, cached: CachedToken) -> io::Result<()> {
 
 /// File work, on a helper thread.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    actix_rt::task::spawn_blocking(work).await.unwrap_or_else(|ended| Err(io::Error::other(ended)))
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|ended| Err(io::Error::other(ended)))
 }
