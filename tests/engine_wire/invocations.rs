@@ -92,13 +92,27 @@ async fn a_targeted_spawn_waits_for_its_node() {
     let wish = json!({"name": "mate", "cli": "claude", "target_node": "quay"});
     let (status, body) = harbour.post("/v1/agents/spawn", &harbour.key, wish).await;
     assert_eq!(status, 201, "{body}");
-    // The old socket's end may come before or after the request; either way the invocation is repeated.
+    // The old socket's end may come before or after the request; either way the next one is asked.
     let mut socket = harbour.moor(&token, "node_1", "quay").await;
     let mut asked = socket.next().await;
     while asked["type"] != "action.invoke" {
         asked = socket.next().await;
     }
     assert_eq!(asked["invocation_id"], body["data"]["invocation_id"]);
+}
+
+#[actix::test]
+async fn what_a_superseded_socket_was_asked_is_asked_of_its_successor() {
+    let harbour = Harbour::open().await;
+    let token = harbour.enrol("node_1", "quay").await;
+    let mut first = harbour.moor(&token, "node_1", "quay").await;
+    let wish = json!({"name": "mate", "cli": "claude", "target_node": "quay"});
+    let (_, body) = harbour.post("/v1/agents/spawn", &harbour.key, wish).await;
+    assert_eq!(first.next().await["action"], "spawn:claude");
+    let mut second = harbour.moor(&token, "node_1", "quay").await;
+    let repeated = second.next().await;
+    assert_eq!(repeated["invocation_id"], body["data"]["invocation_id"]);
+    assert_eq!(repeated["action"], "spawn");
 }
 
 #[actix::test]

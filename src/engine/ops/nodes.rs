@@ -133,10 +133,19 @@ impl Core {
         self.store.agent(agent.id)?.ok_or(Failure::Aborted("a bound agent is missing"))
     }
 
-    /// A node's socket is open.
-    pub(in crate::engine) fn attach(&mut self, link: LinkId, node: &Arc<str>, outbox: Outbox) {
+    /// A node's socket is open. What an earlier one was asked may have been lost with it.
+    pub(in crate::engine) fn attach(
+        &mut self,
+        link: LinkId,
+        node: &Arc<str>,
+        outbox: Outbox,
+    ) -> Result<(), Failure> {
+        for invocation in self.store.dispatched_to(node)? {
+            self.reschedule(invocation)?;
+        }
         let since = self.store.now();
         self.effect(Effect::Attach { link, node: Arc::clone(node), outbox, since });
+        Ok(())
     }
 
     /// A node's socket is gone. When it was the current one, the node and its agents are offline.

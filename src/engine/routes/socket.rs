@@ -12,7 +12,7 @@ use actix_web::{HttpRequest, HttpResponse, http::header, web};
 use actix_ws::{AggregatedMessage, AggregatedMessageStream, CloseCode, CloseReason, Session};
 use futures_util::future::{Either, select};
 use tokio::{sync::Semaphore, time::timeout};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::{BODY_MAX, Shared};
 use crate::{
@@ -72,14 +72,10 @@ async fn live(
 ) {
     let (outbox, outflow) = write_queue();
     let here = Arc::clone(&node);
-    let attached = core
-        .run(move |core| {
-            core.attach(link, &here, outbox);
-            Ok(())
-        })
-        .await;
-    if attached.is_err() {
-        return; // the engine is stopping: dropping the session ends the connection
+    if let Err(failure) = core.run(move |core| core.attach(link, &here, outbox)).await {
+        // Dropping the session ends the connection.
+        warn!(node = &*node, link, %failure, "a node socket could not be taken");
+        return;
     }
     info!(node = &*node, link, "node socket open");
     let reader = Box::pin(read(core.clone(), link, Arc::clone(&node), session.clone(), stream));
