@@ -55,6 +55,7 @@ impl Agent {
                 match self.terminal.try_read(&mut buf).unwrap() {
                     ReadOutcome::Bytes(n) => seen.push_str(&String::from_utf8_lossy(&buf[..n])),
                     ReadOutcome::WouldBlock => self.terminal.readable().await.unwrap(),
+                    ReadOutcome::Flushed => {}
                     ReadOutcome::Hangup => break,
                 }
             }

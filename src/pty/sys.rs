@@ -75,6 +75,35 @@ pub(super) fn input_queue(fd: BorrowedFd<'_>) -> io::Result<usize> {
     Ok(usize::try_from(bytes).unwrap_or(0))
 }
 
+/// In a status of packet mode: the child has thrown away unread input (`TIOCPKT_FLUSHREAD`, ioctl_tty(2)).
+pub(super) const FLUSHED: u8 = 1;
+
+/// Packet mode: each read of the master begins with a byte of status, by which the kernel tells what the
+/// child did to the terminal.
+pub(super) fn set_packet_mode(master: BorrowedFd<'_>) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: the descriptor is open and TIOCPKT reads one int through the pointer.
+    checked(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCPKT, &raw const on) })?;
+    Ok(())
+}
+
+/// Reads from a master in packet mode: the status, and how many bytes of output are in the buffer. Without
+/// even a status (`None`) nobody has the terminal open any more.
+pub(super) fn read_packet(master: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<Option<(u8, usize)>> {
+    let mut status = 0_u8;
+    let parts = [
+        libc::iovec { iov_base: (&raw mut status).cast(), iov_len: 1 },
+        libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() },
+    ];
+    // SAFETY: the descriptor is open, and both parts are writable memory of the given lengths that outlives
+    // the call.
+    let read = unsafe { libc::readv(master.as_raw_fd(), parts.as_ptr(), 2) };
+    match usize::try_from(read) {
+        Ok(bytes) => Ok(bytes.checked_sub(1).map(|bytes| (status, bytes))),
+        Err(_) => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Hands a descriptor to the reactor of the current runtime.
 pub(super) fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an OwnedFd returns one and the same open descriptor for as long as it lives, and the AsyncFd

@@ -8,6 +8,7 @@ use std::{
 
 use nix::{
     errno::Errno,
+    libc,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::termios::{LocalFlags, tcgetattr},
     unistd::{Pid, tcgetpgrp},
@@ -43,6 +44,9 @@ pub struct Slave(OwnedFd);
 pub enum ReadOutcome {
     /// So many bytes, at least one.
     Bytes(usize),
+    /// The child has thrown away the input that it had not read (`tcflush`, a mode switch with
+    /// `TCSAFLUSH`, `^C`). There may be output too: read on.
+    Flushed,
     /// Nothing now, and nothing on the way either: the kernel has delivered all that was written.
     WouldBlock,
     /// Nobody has the terminal open any more, and all output has been read. Says nothing about exit. Do
@@ -76,6 +80,7 @@ impl Terminal {
         let master = sys::open_master()?;
         let slave = sys::open_peer(master.as_fd(), false)?;
         sys::set_size(master.as_fd(), size.rows, size.cols)?;
+        sys::set_packet_mode(master.as_fd())?;
         Ok((Self { master: sys::watch(master)? }, Slave(slave.into())))
     }
 
@@ -96,10 +101,19 @@ impl Terminal {
     /// # Errors
     /// None that a healthy terminal gives: the hang-up (`EIO`) is an outcome, `EINTR` is tried again.
     pub fn try_read(&self, buf: &mut [u8]) -> io::Result<ReadOutcome> {
-        let mut read = || match uninterrupted(|| nix::unistd::read(self.fd(), &mut *buf)) {
-            Ok(0) | Err(Errno::EIO) => Ok(ReadOutcome::Hangup),
-            Ok(bytes) => Ok(ReadOutcome::Bytes(bytes)),
-            Err(e) => Err(io::Error::from(e)),
+        let mut read = || loop {
+            match sys::read_packet(self.fd(), buf) {
+                Ok(Some((0, bytes))) if bytes > 0 => return Ok(ReadOutcome::Bytes(bytes)),
+                Ok(Some((status, _))) if status & sys::FLUSHED != 0 => {
+                    return Ok(ReadOutcome::Flushed);
+                }
+                // Other news (output stopped or flushed) that nobody here needs.
+                Ok(Some(_)) => {}
+                Ok(None) => return Ok(ReadOutcome::Hangup),
+                Err(e) if e.raw_os_error() == Some(libc::EIO) => return Ok(ReadOutcome::Hangup),
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
         };
         // Asked of the kernel whether the reactor has seen something or not, so that a drain after the
         // exit is complete. Only the second one, inside try_io, may take the readiness away.
@@ -187,6 +201,17 @@ impl Terminal {
         }
         // Ready for ever without a byte to count: an end-of-file mark waits in a canonical terminal.
         Ok(1)
+    }
+
+    /// True when news of the terminal waits to be read, perhaps [`ReadOutcome::Flushed`]. Asked after
+    /// [`unread`](Self::unread), it tells whether a zero may be the work of a flush.
+    ///
+    /// # Errors
+    /// None that a healthy terminal gives.
+    pub fn has_news(&self) -> io::Result<bool> {
+        let mut news = [PollFd::new(self.fd(), PollFlags::POLLPRI)];
+        uninterrupted(|| poll(&mut news, PollTimeout::ZERO))?;
+        Ok(news[0].revents().is_some_and(|events| events.contains(PollFlags::POLLPRI)))
     }
 
     /// The process group that the terminal's keys (`^C`) would reach; `None` without a session.
@@ -398,5 +423,39 @@ mod tests {
         drop(slave);
         within(terminal.readable()).await.unwrap();
         assert_eq!(terminal.try_read(&mut buf).unwrap(), ReadOutcome::Hangup);
+    }
+
+    #[tokio::test]
+    async fn input_that_the_child_throws_away_is_told_and_input_that_it_reads_is_not() {
+        let flush = "import termios; termios.tcflush(0, termios.TCIFLUSH)";
+        let script = format!(
+            "echo ready; sleep 0.2; python3 -c '{flush}'; echo flushed; read -r x; echo \"$x\"; read -r y"
+        );
+        let agent = Agent::run(&script).await;
+        agent.until("ready").await;
+        agent.terminal.try_write(b"lost\n").unwrap();
+        let mut buf = [0; 256];
+        let mut seen = String::new();
+        let mut flushes = 0;
+        while !seen.contains("kept\r\n") || !seen.contains("flushed") {
+            match agent.terminal.try_read(&mut buf).unwrap() {
+                ReadOutcome::Bytes(n) => {
+                    let before = seen.contains("flushed");
+                    seen.push_str(std::str::from_utf8(&buf[..n]).unwrap());
+                    if !before && seen.contains("flushed") {
+                        assert_eq!(flushes, 1, "told before what follows it");
+                        agent.terminal.try_write(b"kept\n").unwrap();
+                    }
+                }
+                ReadOutcome::Flushed => {
+                    flushes += 1;
+                    assert_eq!(agent.terminal.unread().unwrap(), 0);
+                }
+                ReadOutcome::WouldBlock => agent.terminal.readable().await.unwrap(),
+                ReadOutcome::Hangup => panic!("it ended"),
+            }
+        }
+        assert_eq!(flushes, 1);
+        assert!(!agent.terminal.has_news().unwrap());
     }
 }

@@ -335,6 +335,18 @@ impl Desk {
         }
     }
 
+    /// The child has thrown its unread input away.
+    pub(super) fn flushed(&mut self, now: Instant) {
+        self.consumed = None;
+        self.readiness.flushed(now);
+        // A composer shows what it has; there, the screen decides.
+        if let Lane::Plain(lane) = &mut self.lane {
+            for (id, step) in lane.flushed(self.writer.taken(), self.writer.begun(), now) {
+                self.say(id, step);
+            }
+        }
+    }
+
     /// Does what can be done now.
     pub(super) fn work(&mut self, canonical: bool, now: Instant) {
         self.readiness.line_mode(canonical, now);

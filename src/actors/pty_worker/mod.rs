@@ -387,6 +387,7 @@ impl PtyWorker {
                         break;
                     }
                 }
+                Ok(ReadOutcome::Flushed) => live.desk.flushed(now),
                 Ok(ReadOutcome::WouldBlock) => {
                     if let Some(drain) = &mut live.exit {
                         drain.quiet += 1;
@@ -618,8 +619,11 @@ impl Live {
     /// Looks at what the child has read.
     fn look(&mut self, now: Instant) -> bool {
         self.look_at = None;
-        match self.terminal.unread() {
-            Ok(unread) => {
+        let seen = self.terminal.unread().and_then(|unread| Ok((unread, self.terminal.has_news()?)));
+        match seen {
+            // An empty queue may be the work of a flush: that news is read first.
+            Ok((_, true)) => false,
+            Ok((unread, false)) => {
                 self.desk.looked(unread, now);
                 true
             }

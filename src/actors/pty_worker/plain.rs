@@ -9,6 +9,9 @@
 //! and bytes need a moment from the master to that buffer, so the newest ones count as unread unless nothing
 //! is. A person's keystrokes can be edited away (`^H`, `^U`) and an unfinished line is not counted by the
 //! kernel: after those, only an empty queue is proof, and puts the count right again.
+//!
+//! A child can empty the queue without reading it (a mode switch with a flush, as programs do when they start).
+//! The kernel tells; what was in flight then has no proof and is written again.
 
 use std::{
     collections::VecDeque,
@@ -41,6 +44,9 @@ pub(super) const NOT_READING: Duration = Duration::from_secs(2);
 /// No progress for this long: stuck (spec/pty 8).
 pub(super) const STUCK: Duration = Duration::from_secs(30);
 
+/// A program that throws a message away this often does not want it.
+const LOSSES_MAX: u8 = 5;
+
 /// What the lane has to say about a message.
 pub(super) type Said = (DeliveryId, InjectStep);
 
@@ -56,7 +62,7 @@ pub(super) struct LineEnd<'a> {
 /// The lane. See the module.
 #[derive(Debug, Default)]
 pub(super) struct PlainLane {
-    waiting: VecDeque<(DeliveryId, String)>,
+    waiting: VecDeque<Waiting>,
     flights: VecDeque<Flight>,
     /// Items taken by the kernel less than [`ARRIVAL`] ago: when, and where they end.
     arriving: VecDeque<(Instant, u64)>,
@@ -73,8 +79,22 @@ pub(super) struct PlainLane {
 }
 
 #[derive(Debug)]
+struct Waiting {
+    id: DeliveryId,
+    line: String,
+    /// Times it was written and thrown away unread.
+    losses: u8,
+}
+
+#[derive(Debug)]
 struct Flight {
     id: DeliveryId,
+    line: String,
+    losses: u8,
+    /// The kernel has a piece of it.
+    begun: bool,
+    /// A piece of it was, or may have been, thrown away.
+    lost: bool,
     /// Pieces not yet given to the writer.
     pieces: VecDeque<Vec<u8>>,
     /// Pieces in the writer.
@@ -88,12 +108,12 @@ struct Flight {
 impl PlainLane {
     /// Takes a message, laid out on one line.
     pub(super) fn offer(&mut self, id: DeliveryId, line: String) {
-        self.waiting.push_back((id, line));
+        self.waiting.push_back(Waiting { id, line, losses: 0 });
     }
 
     /// True when the message waits or is in flight.
     pub(super) fn holds(&self, id: &DeliveryId) -> bool {
-        self.waiting.iter().any(|(held, _)| held == id) || self.flights.iter().any(|f| f.id == *id)
+        self.waiting.iter().any(|w| w.id == *id) || self.flights.iter().any(|f| f.id == *id)
     }
 
     /// How many messages it holds.
@@ -105,7 +125,7 @@ impl PlainLane {
     pub(super) fn front(&self) -> Option<(&DeliveryId, Rung)> {
         match self.flights.front() {
             Some(flight) => Some((&flight.id, flight.written.map_or(Rung::Queued, |_| Rung::Written))),
-            None => self.waiting.front().map(|(id, _)| (id, Rung::Queued)),
+            None => self.waiting.front().map(|waiting| (&waiting.id, Rung::Queued)),
         }
     }
 
@@ -117,17 +137,21 @@ impl PlainLane {
     /// Gives the lane up: what was begun (and may have been read), and what was not.
     pub(super) fn give_up(self) -> (Vec<DeliveryId>, Vec<DeliveryId>) {
         let begun = self.flights.into_iter().map(|flight| flight.id).collect();
-        (begun, self.waiting.into_iter().map(|(id, _)| id).collect())
+        (begun, self.waiting.into_iter().map(|waiting| waiting.id).collect())
     }
 
     /// Moves what the window allows into the writer.
     pub(super) fn fill(&mut self, writer: &mut Writer, end: LineEnd<'_>, now: Instant) {
         loop {
             if self.flights.back().is_none_or(|flight| flight.pieces.is_empty()) {
-                let Some((id, line)) = self.waiting.pop_front() else { return };
+                let Some(Waiting { id, line, losses }) = self.waiting.pop_front() else { return };
                 let pieces = pieces(&line, end);
                 self.flights.push_back(Flight {
                     id,
+                    line,
+                    losses,
+                    begun: false,
+                    lost: false,
                     pieces,
                     in_writer: 0,
                     written: None,
@@ -158,6 +182,7 @@ impl PlainLane {
         match &taken.kind {
             Kind::Message(id) | Kind::Submit(id) => {
                 if let Some(flight) = self.flights.iter_mut().find(|flight| flight.id == *id) {
+                    flight.begun = true;
                     flight.in_writer = flight.in_writer.saturating_sub(1);
                     if flight.in_writer == 0 && flight.pieces.is_empty() {
                         flight.written = Some((taken.end, now));
@@ -196,12 +221,35 @@ impl PlainLane {
         self.settle(now)
     }
 
+    /// The child has thrown away what it had not read of the first `taken` bytes. `begun` is the message
+    /// that the kernel has in part.
+    pub(super) fn flushed(&mut self, taken: u64, begun: Option<&DeliveryId>, now: Instant) -> Vec<Said> {
+        for flight in &mut self.flights {
+            flight.lost |= flight.begun || begun == Some(&flight.id);
+        }
+        self.arriving.clear();
+        (self.arrived, self.consumed) = (taken, taken);
+        (self.inexact, self.last_unread, self.looks, self.progress) = (false, 0, 0, None);
+        self.settle(now)
+    }
+
     fn settle(&mut self, now: Instant) -> Vec<Said> {
         let mut said = Vec::new();
         let consumed = self.consumed;
         let read = |flight: &mut Flight| flight.written.is_some_and(|(end, _)| end <= consumed);
-        while let Some(flight) = self.flights.pop_front_if(read) {
-            said.push((flight.id, InjectStep::Proven(Rung::Consumed)));
+        let mut lost = Vec::new();
+        while let Some(Flight { id, line, losses, lost: is_lost, .. }) = self.flights.pop_front_if(read) {
+            if !is_lost {
+                said.push((id, InjectStep::Proven(Rung::Consumed)));
+            } else if losses < LOSSES_MAX {
+                lost.push(Waiting { id, line, losses: losses + 1 });
+            } else {
+                let reason = "the program keeps throwing its input away unread".to_owned();
+                said.push((id, InjectStep::Failed { reason, landed: false }));
+            }
+        }
+        for waiting in lost.into_iter().rev() {
+            self.waiting.push_front(waiting);
         }
         for flight in &mut self.flights {
             let Some((_, at)) = flight.written else { break };
@@ -433,6 +481,34 @@ mod tests {
             assert!(!world.lane.is_ignored(world.now));
         }
         assert_eq!(world.said.len(), 1);
+    }
+
+    #[test]
+    fn what_the_child_throws_away_unread_is_written_again_in_order_and_given_up_in_the_end() {
+        let mut world = World::new();
+        for n in 0..3 {
+            world.lane.offer(id(n), "hello".into());
+        }
+        world.write(RAW);
+        world.read = 6;
+        world.pass(20);
+        world.look();
+        for _ in 0..LOSSES_MAX {
+            world.said.extend(world.lane.flushed(world.writer.taken(), None, world.now));
+            assert_eq!(world.proven(), [id(0)]);
+            assert_eq!(world.lane.front(), Some((&id(1), Rung::Queued)));
+            world.read = world.writer.taken();
+            world.write(RAW);
+        }
+        world.read += 6;
+        world.pass(20);
+        world.look();
+        assert_eq!(world.proven(), [id(0), id(1)]);
+        world.said.extend(world.lane.flushed(world.writer.taken(), None, world.now));
+        assert!(
+            matches!(world.said.last(), Some((last, InjectStep::Failed { landed: false, .. })) if *last == id(2))
+        );
+        assert_eq!(world.lane.len(), 0);
     }
 
     #[test]

@@ -56,17 +56,23 @@ pub(super) struct Readiness {
     /// Since when it reads keys instead of lines.
     raw_since: Option<Instant>,
     was_ready: bool,
+    flushed: Option<Instant>,
 }
 
 impl Readiness {
     /// A program that starts now.
     pub(super) fn new(now: Instant) -> Self {
-        Self { born: now, last_output: None, raw_since: None, was_ready: false }
+        Self { born: now, last_output: None, raw_since: None, was_ready: false, flushed: None }
     }
 
     /// It wrote something.
     pub(super) fn output(&mut self, now: Instant) {
         self.last_output = Some(now);
+    }
+
+    /// It threw unread input away: whatever it is setting up, it is not done.
+    pub(super) fn flushed(&mut self, now: Instant) {
+        self.flushed = Some(now);
     }
 
     /// The kernel says how it reads.
@@ -113,6 +119,9 @@ impl Readiness {
         let signs_of_life = self.last_output.max(self.raw_since);
         let quiet = signs_of_life.map_or(self.born + rules.silent, |since| since + rules.quiet);
         let open_at = quiet.min(self.born + rules.life);
+        if let Some(until) = self.flushed.map(|at| at + rules.quiet).filter(|until| *until > now) {
+            return Gate::closed("the program has just thrown its input away unread", Some(until));
+        }
         if self.was_ready || open_at <= now {
             return Gate::Open;
         }
@@ -196,6 +205,17 @@ mod tests {
         readiness.mark_ready();
         readiness.output(now);
         assert_eq!(readiness.plain(rules, now), Gate::Open);
+    }
+
+    #[test]
+    fn a_plain_program_that_threw_its_input_away_gets_a_moment() {
+        let rules = &Harness::by_name("plain").unwrap().ready;
+        let mut readiness = Readiness::new(Instant::now());
+        let now = readiness.born + ms(5000);
+        readiness.mark_ready();
+        readiness.flushed(now);
+        assert_ne!(readiness.plain(rules, now + ms(99)), Gate::Open);
+        assert_eq!(readiness.plain(rules, now + ms(100)), Gate::Open);
     }
 
     #[test]

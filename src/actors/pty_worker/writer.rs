@@ -128,6 +128,14 @@ impl Writer {
         self.queued
     }
 
+    /// The message of which the kernel has a part.
+    pub(super) fn begun(&self) -> Option<&DeliveryId> {
+        match self.queue.front() {
+            Some((Kind::Message(id) | Kind::Submit(id), _)) if self.begun > 0 => Some(id),
+            _ => None,
+        }
+    }
+
     /// True when nothing waits.
     pub(super) fn is_idle(&self) -> bool {
         self.queue.is_empty()
