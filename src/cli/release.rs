@@ -62,6 +62,10 @@ pub(super) fn run(args: &Args, env: &Env) -> Result<Exit, Failure> {
         ui::line(&answer.text())?;
         return Ok(Exit::Ok);
     }
+    if reply.outcome == "already_gone" {
+        ui::line(&format!("{name} had already ended"))?;
+        return Ok(Exit::Ok);
+    }
     let how = match reply.exit {
         Some(Ended { signal: Some(signal), .. }) => format!(" (ended by {signal})"),
         Some(Ended { code: Some(code), .. }) => format!(" (exit code {code})"),
