@@ -27,6 +27,8 @@ const STEP_LIMIT: Duration = Duration::from_millis(700);
 /// What is to be closed.
 pub(super) struct House {
     pub(super) rooms: PermanentRooms,
+    /// Whether there is anybody to say goodbye to.
+    pub(super) live: bool,
     pub(super) http: HttpServer,
     pub(super) journal: Journal,
     pub(super) engine: Option<Engine>,
@@ -35,13 +37,17 @@ pub(super) struct House {
 
 /// Closes the house.
 pub(super) async fn close(house: House) {
-    let House { rooms, http, journal, engine, arbiters } = house;
+    let House { rooms, live, http, journal, engine, arbiters } = house;
     // Before the agents end: their last events are still wanted by nobody but the log.
     let all = rooms.registry.post().ask(|reply| ReleaseAll { within: LADDER, reply });
     if let Some(Ok(agents)) = limited("agents", AGENTS_LIMIT, all).await {
         info!(agents, "agents ended");
     }
-    limited("session", STEP_LIMIT, rooms.session.post().ask(Leave)).await;
+    if live {
+        limited("session", STEP_LIMIT, rooms.session.post().ask(Leave)).await;
+    } else {
+        rooms.session.handle().stop();
+    }
     http.close_streams();
     limited("api", STEP_LIMIT, http.stop()).await;
     let closed = actix_rt::task::spawn_blocking(move || journal.close());

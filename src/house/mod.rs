@@ -162,8 +162,9 @@ async fn live(
         }
     };
     signals.second_one_ends_at_once();
+    let live = readiness.with(Readiness::is_live);
     readiness.set(Readiness::Ending);
-    close::close(close::House { rooms, http, journal, engine, arbiters }).await;
+    close::close(close::House { rooms, live, http, journal, engine, arbiters }).await;
     if let Ending::Asked(Shutdown { reply: Some(reply), .. }) = ended {
         // Whoever asked may have gone with its connection.
         reply.send(());

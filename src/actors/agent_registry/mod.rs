@@ -65,6 +65,21 @@ const PAST_KEPT: usize = 500;
 /// An ended order that nothing came of for this long is taken as carried out; the ladder itself takes 7 s.
 const RELEASE_LIMIT: Duration = Duration::from_secs(15);
 
+/// How long a spawn waits for the first session of this process before it goes over HTTP.
+const FIRST_SESSION: Duration = Duration::from_secs(5);
+
+/// The session as the registry knows it. A session that waits for its next life reads no mail, so nothing is
+/// asked of it unless it is up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Presence {
+    /// The first one is on its way.
+    Coming,
+    /// The node is live at the engine.
+    Up,
+    /// It ended; the next one comes by itself or not at all.
+    Down,
+}
+
 /// What the registry was told.
 #[derive(Clone, Debug)]
 pub struct RegistryConfig {
@@ -118,6 +133,9 @@ pub struct AgentRegistry {
     /// Agents of an earlier broker process that was killed: their mail waits at the engine.
     absent: HashMap<AgentName, AgentId>,
     running: Running,
+    presence: Presence,
+    /// Spawns that wait for the first session.
+    waiting: Vec<(AgentName, u64)>,
     node_name: Option<NodeName>,
     /// Set once the house is ending: who waits for the last agent, and how many there were.
     closing: Option<(Option<Reply<usize>>, usize)>,
@@ -169,6 +187,8 @@ impl AgentRegistry {
             past: VecDeque::new(),
             absent,
             running: Running::default(),
+            presence: Presence::Coming,
+            waiting: Vec::new(),
             node_name: None,
             closing: None,
         }
@@ -293,6 +313,27 @@ impl AgentRegistry {
     }
 
     fn register(&mut self, name: AgentName, birth: u64, ctx: &mut Context<Self>) {
+        match self.presence {
+            Presence::Up => self.register_over_the_socket(name, birth, ctx),
+            Presence::Down => self.offline(&name, birth, ctx),
+            Presence::Coming => {
+                self.waiting.push((name.clone(), birth));
+                ctx.run_later(FIRST_SESSION, move |registry, ctx| {
+                    let waits = |waiting: &(AgentName, u64)| waiting.1 == birth;
+                    if let Some(at) = registry.waiting.iter().position(waits) {
+                        registry.waiting.swap_remove(at);
+                        registry.offline(&name, birth, ctx);
+                    }
+                });
+            }
+        }
+    }
+
+    fn offline(&mut self, name: &AgentName, birth: u64, ctx: &mut Context<Self>) {
+        self.happen(name, birth, Happened::NotRegistered(RegisterRefused::Offline), ctx);
+    }
+
+    fn register_over_the_socket(&mut self, name: AgentName, birth: u64, ctx: &mut Context<Self>) {
         let Some(entry) = self.agents.get(&name) else { return };
         let invocation = match &entry.origin {
             Origin::Api => None,
@@ -622,6 +663,7 @@ impl Supervised for AgentRegistry {
     fn restarting(&mut self, ctx: &mut Self::Context) {
         self.life.restarting();
         self.running.clear();
+        self.waiting.clear();
         let all: Vec<_> = self.agents.iter().map(|(name, entry)| (name.clone(), entry.birth)).collect();
         for (name, birth) in all {
             let exit = self.agents.get(&name).and_then(|entry| {
@@ -751,8 +793,12 @@ impl Handler<WorkerLost> for AgentRegistry {
 impl Handler<SessionUp> for AgentRegistry {
     type Result = ();
 
-    fn handle(&mut self, up: SessionUp, _: &mut Self::Context) {
+    fn handle(&mut self, up: SessionUp, ctx: &mut Self::Context) {
         let _turn = self.life.turn();
+        self.presence = Presence::Up;
+        for (name, birth) in std::mem::take(&mut self.waiting) {
+            self.register_over_the_socket(name, birth, ctx);
+        }
         self.node_name = Some(up.node_name.clone());
         self.readiness.set(Readiness::Live { node_id: up.node_id.clone(), node_name: up.node_name.clone() });
         info!(node = %up.node_name, id = %up.node_id, epoch = up.epoch.0, "node live at the engine");
@@ -762,8 +808,12 @@ impl Handler<SessionUp> for AgentRegistry {
 impl Handler<SessionDown> for AgentRegistry {
     type Result = ();
 
-    fn handle(&mut self, down: SessionDown, _: &mut Self::Context) {
+    fn handle(&mut self, down: SessionDown, ctx: &mut Self::Context) {
         let _turn = self.life.turn();
+        self.presence = Presence::Down;
+        for (name, birth) in std::mem::take(&mut self.waiting) {
+            self.offline(&name, birth, ctx);
+        }
         let next = match down.retry_at {
             Some(at) => {
                 let left = at.saturating_duration_since(std::time::Instant::now());

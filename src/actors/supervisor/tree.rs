@@ -24,7 +24,7 @@ use crate::{
         pty::{ChildExited, StateChanged},
         readiness::ReadinessBoard,
         release::WorkerLost,
-        session::{Leave, Route, SessionDown, Unroute},
+        session::{Route, SessionDown, Unroute},
     },
     store::Journal,
     supervision::{Child, ChildHandle, Directory, Post, Seat},
@@ -188,12 +188,5 @@ impl Waiting {
             publish: rooms.hub.post(),
         };
         self.session.start(notices, move |_, life| NodeSession::new(life, session, doors));
-    }
-}
-
-impl Rooms {
-    /// The way to end the session politely.
-    pub fn leave(&self) -> Post<Leave> {
-        self.session.post()
     }
 }
