@@ -1,4 +1,4 @@
-//! Configuration: file < environment < flags. Every variable's name stands in [`env`], and all bad values
+//! Configuration: file < environment < flags. Every variable's name stands in [`mod@env`], and all bad values
 //! are reported at once.
 //!
 //! [`load`] looks at the world (the directory, the files) and [`resolve`] decides: a pure function of what

@@ -18,7 +18,7 @@ pub(super) struct Args {
     /// This broker's name [default: the name of this directory].
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// The node's name at the engine [default: <host>-<6 digits of the node id>].
+    /// The node's name at the engine [default: HOST-XXXXXX, the end from the node id].
     #[arg(long, value_name = "NAME")]
     node_name: Option<String>,
     /// The key of the workspace to join.

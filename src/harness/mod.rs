@@ -41,7 +41,7 @@ pub enum Composer {
 pub struct Harness {
     /// Its name.
     pub name: String,
-    /// Program names (the last part of argv[0]) that it is for.
+    /// Program names (the last part of `argv[0]`) that it is for.
     #[serde(default, rename = "match")]
     pub programs: Vec<String>,
     /// Whether the program has a composer.

@@ -2,7 +2,7 @@
 //!
 //! A request passes, in this order and before any routing: request id, `Host` and `Origin` (a browser that
 //! was lured here gets no further), readiness (503 until the house is built), API key. See `guard`.
-//! Every refusal has the one envelope of [`error`].
+//! Every refusal has the one envelope of [`mod@error`].
 
 mod agents;
 mod api;

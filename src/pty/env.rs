@@ -57,7 +57,7 @@ const REMOVED: &[&str] = &[
 ];
 
 /// The broker's environment made fit for an agent in `cwd`, with `additions` on top (they win). The spawn
-/// mark is not part of it: [`launch`](super::launch) adds that.
+/// mark is not part of it: [`launch`](super::launch()) adds that.
 pub fn clean_env(
     broker: impl IntoIterator<Item = (OsString, OsString)>,
     cwd: &Path,

@@ -13,7 +13,7 @@ pub enum Step {
     Hangup,
     /// SIGTERM to the groups.
     Terminate,
-    /// SIGKILL to the groups; after it only [`sweep`](super::sweep) is left.
+    /// SIGKILL to the groups; after it only [`sweep`](super::sweep()) is left.
     Kill,
 }
 

@@ -134,7 +134,7 @@ impl Process {
     }
 
     /// Signals its process group and the terminal's foreground group. Nothing is sent once its end is
-    /// known: from then on its number may belong to somebody else, and [`sweep`](super::sweep) finds what is
+    /// known: from then on its number may belong to somebody else, and [`sweep`](super::sweep()) finds what is
     /// left. Groups that are stopped are continued, since they could not act on the signal.
     ///
     /// # Errors

@@ -34,7 +34,7 @@ pub struct Terminal {
     master: AsyncFd<OwnedFd>,
 }
 
-/// The slave side, to be given to [`launch`](super::launch). While it is open the master cannot report a
+/// The slave side, to be given to [`launch`](super::launch()). While it is open the master cannot report a
 /// hang-up, so it lives no longer than the start of the child takes.
 #[derive(Debug)]
 pub struct Slave(OwnedFd);
