@@ -183,10 +183,13 @@ fn conversation_view(core: &Core, agent: &AgentRow, channel: &ChannelRow) -> Res
         "id": format!("dm_{}", channel.conversation.as_deref().unwrap_or_default()),
         "channel_id": channel.public_id(),
         "type": "1:1",
-        "participants": members.iter().map(|member| member.agent_name.as_str()).collect::<Vec<_>>(),
+        "name": null,
+        "participants": members.iter().map(|member| json!({
+            "agent_id": member.agent.to_string(), "agent_name": member.agent_name,
+        })).collect::<Vec<_>>(),
         "last_message": last.map(|row| json!({
-            "id": row.id.to_string(), "text": row.text, "agent_name": row.agent_name,
-            "created_at": views::iso(row.created_at),
+            "id": row.id.to_string(), "text": row.text, "agent_id": row.agent.to_string(),
+            "agent_name": row.agent_name, "created_at": views::iso(row.created_at),
         })),
         "unread_count": core.store.unread_count(channel.id, agent.id, mine)?,
         "created_at": views::iso(channel.created_at),

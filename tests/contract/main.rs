@@ -1,0 +1,11 @@
+//! The contract with the programs of others: their published schemas judge what our binary and our engine
+//! send, and their published clients drive our binary unchanged.
+//!
+//! Needs node and npm, and a registry to install the pinned packages from (once; they are kept in the build
+//! directory). Everything else stays on loopback.
+
+mod answers;
+mod engine;
+mod fixtures;
+mod judge;
+mod npm;

@@ -1,0 +1,52 @@
+//! Packages of the npm registry, installed from a committed lock file into the build directory.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+/// What a person must do when the packages are not to be had.
+const NEEDED: &str = "this test needs node 20.9 or newer, npm, and a package registry that npm reaches \
+                      (see `npm config get registry`)";
+
+/// Installs what `tests/contract/<set>` pins unless it is there already, puts the scripts of that directory
+/// beside it, and answers where.
+pub(crate) fn installed(set: &str) -> PathBuf {
+    let pinned = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/contract").join(set);
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("contract").join(set);
+    fs::create_dir_all(&dir).unwrap();
+    // Tests run in threads and in processes of their own: one installs, the others wait.
+    let lock = File::create(dir.join("install.lock")).unwrap();
+    lock.lock().unwrap();
+
+    let node = run(Command::new("node").arg("--version"));
+    let stamp = format!("{node}{}", fs::read_to_string(pinned.join("package-lock.json")).unwrap());
+    let stamp_file = dir.join("installed");
+    if fs::read_to_string(&stamp_file).ok().as_ref() != Some(&stamp) {
+        fs::remove_file(&stamp_file).ok();
+        for file in ["package.json", "package-lock.json"] {
+            fs::copy(pinned.join(file), dir.join(file)).unwrap();
+        }
+        // No script of a package runs, and what is optional (upstream's own broker) stays out.
+        let options = ["ci", "--ignore-scripts", "--omit=optional", "--no-audit", "--no-fund"];
+        run(Command::new("npm").args(options).arg("--loglevel=error").current_dir(&dir));
+        fs::write(&stamp_file, &stamp).unwrap();
+    }
+    for entry in fs::read_dir(&pinned).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "mjs") {
+            fs::copy(&path, dir.join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    dir
+}
+
+/// Runs a command that must succeed, and answers what it printed.
+fn run(command: &mut Command) -> String {
+    let Output { status, stdout, stderr } =
+        command.output().unwrap_or_else(|why| panic!("{command:?}: {why}; {NEEDED}"));
+    let said = String::from_utf8_lossy(&stderr);
+    assert!(status.success(), "{command:?}: {status}: {}; {NEEDED}", said.trim());
+    String::from_utf8_lossy(&stdout).into_owned()
+}
