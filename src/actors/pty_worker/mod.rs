@@ -139,8 +139,10 @@ struct Live {
     process: Rc<Process>,
     desk: Desk,
     born: Instant,
-    /// Nobody has the terminal open any more.
+    /// Nobody has the terminal open any more, and all output is read.
     hung_up: bool,
+    /// The kernel takes no more input.
+    deaf: bool,
     /// The start was answered.
     survived: bool,
     ending: Option<(Ladder, Instant, EndedBy)>,
@@ -226,6 +228,7 @@ impl PtyWorker {
             desk: Desk::new(harness, self.config.spec.size, now),
             born: now,
             hung_up: false,
+            deaf: false,
             survived: false,
             ending: None,
             exit: None,
@@ -307,8 +310,9 @@ impl PtyWorker {
         live.work(now);
         self.stream_due(now);
         self.settle();
-        match self.live.as_mut().and_then(|live| live.exit.as_mut()) {
-            Some(drain) if !drain.swept && drain.is_done(now) => {
+        let Some(live) = &mut self.live else { return Turn::Wait };
+        match &mut live.exit {
+            Some(drain) if !drain.swept && (live.hung_up || drain.is_done(now)) => {
                 drain.swept = true;
                 Turn::Sweep
             }
@@ -457,7 +461,7 @@ impl PtyWorker {
                 ladder::Next::Top => None,
             }
         });
-        let desk = live.desk.wake(now).filter(|_| !live.hung_up);
+        let desk = live.desk.wake(now).filter(|_| !live.hung_up && !live.deaf);
         [survival, ladder, live.look_at, desk, self.stream.wake()].into_iter().flatten().min()
     }
 
@@ -574,7 +578,7 @@ impl Live {
 
     /// Decides, writes and looks, until nothing follows any more.
     fn work(&mut self, now: Instant) {
-        if self.exit.is_some() || self.hung_up {
+        if self.exit.is_some() || self.hung_up || self.deaf {
             self.look_at = None;
             return;
         }
@@ -608,7 +612,7 @@ impl Live {
                 Err(error) => {
                     // Its end, if it is one, is told by the process.
                     debug!(%error, "terminal cannot be written");
-                    self.hung_up = error.raw_os_error() == Some(nix::libc::EIO);
+                    self.deaf = true;
                     break;
                 }
             }
@@ -788,7 +792,7 @@ impl ActorFuture<PtyWorker> for Drive {
 impl Live {
     /// True while the child has something to read, or the kernel no room for more.
     fn awaits_reader(&self, now: Instant) -> bool {
-        !self.hung_up && (self.desk.offer().is_some() || self.desk.look_after(now).is_some())
+        !self.hung_up && !self.deaf && (self.desk.offer().is_some() || self.desk.look_after(now).is_some())
     }
 }
 
@@ -862,7 +866,7 @@ impl Handler<Input> for PtyWorker {
         let len = bytes.len();
         let refused = match &mut self.live {
             None => PtyRefused::Io("the agent has not started yet".to_owned()),
-            Some(live) if live.exit.is_some() || live.hung_up => PtyRefused::Exited,
+            Some(live) if live.exit.is_some() || live.hung_up || live.deaf => PtyRefused::Exited,
             Some(_) if len == 0 => {
                 reply.send(Ok(0));
                 return;

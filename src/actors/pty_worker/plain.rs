@@ -198,8 +198,9 @@ impl PlainLane {
 
     /// A look found so many unread bytes, when the kernel had taken `taken` in all.
     pub(super) fn looked(&mut self, unread: usize, taken: u64, now: Instant) -> Vec<Said> {
-        while let Some((_, end)) = self.arriving.pop_front_if(|(at, _)| *at + ARRIVAL <= now) {
-            self.arrived = end;
+        while let Some((_, end)) = self.arriving.front().filter(|(at, _)| *at + ARRIVAL <= now) {
+            self.arrived = *end;
+            self.arriving.pop_front();
         }
         let before = self.consumed;
         if unread == 0 {
@@ -236,9 +237,10 @@ impl PlainLane {
     fn settle(&mut self, now: Instant) -> Vec<Said> {
         let mut said = Vec::new();
         let consumed = self.consumed;
-        let read = |flight: &mut Flight| flight.written.is_some_and(|(end, _)| end <= consumed);
+        let read = |flight: &Flight| flight.written.is_some_and(|(end, _)| end <= consumed);
+        let done = self.flights.iter().take_while(|flight| read(flight)).count();
         let mut lost = Vec::new();
-        while let Some(Flight { id, line, losses, lost: is_lost, .. }) = self.flights.pop_front_if(read) {
+        for Flight { id, line, losses, lost: is_lost, .. } in self.flights.drain(..done) {
             if !is_lost {
                 said.push((id, InjectStep::Proven(Rung::Consumed)));
             } else if losses < LOSSES_MAX {

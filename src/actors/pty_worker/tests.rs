@@ -435,6 +435,43 @@ async fn a_child_asked_to_end_gets_a_hangup_first_and_its_escapees_are_swept() {
 }
 
 #[actix::test]
+async fn a_start_that_is_released_or_given_up_leaves_no_child() {
+    let mut rig = Rig::shell("exec sleep 1000", Some("plain"));
+    rig.terminate(true);
+    assert!(matches!(rig.started().await, Err(SpawnRefused::Abandoned(_))));
+    let pid = rig.view.pid.load(Ordering::Relaxed);
+    assert!(pid > 0 && pty::start_tick(pid).is_none(), "{pid} lives");
+
+    let mut rig = Rig::shell("exec sleep 1000", Some("plain"));
+    drop(rig.start.take());
+    assert_eq!(rig.exit().await.by, EndedBy::Release);
+}
+
+#[actix::test]
+async fn no_byte_of_a_hostile_message_reaches_a_child_as_a_key() {
+    let mut rig = Rig::python("byte_counter.py", &[], Some("plain"));
+    rig.started().await.unwrap();
+    let mut hostile: String = (0..=0x9f).filter_map(char::from_u32).collect();
+    hostile.push_str("\u{1b}[201~\u{1b}]52;c;AAAA\u{7}\u{1b}[2\u{1b}[201~01~\u{202e}");
+    rig.send("d1", &hostile);
+    rig.send("d2", &format!("\r\n{hostile}{}", "x".repeat(20_000)));
+    assert_eq!(rig.proven("d2").await, Rung::Consumed);
+    rig.shows("enters 2, other controls 0").await;
+    rig.end().await;
+}
+
+#[actix::test]
+async fn a_program_that_asks_its_terminal_is_answered() {
+    let mut rig = Rig::python("asks.py", &[], None);
+    rig.started().await.unwrap();
+    let shown = rig.shows("asked").await.plain;
+    for answer in ["[?62;22c", "[?0u", "]11;rgb:1010/1010/1010", "[1;4R"] {
+        assert!(shown.contains(answer), "{answer} in\n{shown}");
+    }
+    rig.end().await;
+}
+
+#[actix::test]
 async fn keystrokes_and_a_new_size_reach_the_child() {
     let script = "echo ready; while read -r l; do echo \"$l\" $(stty size); done";
     let mut rig = Rig::shell(script, Some("plain"));
@@ -463,12 +500,11 @@ async fn those_who_watch_get_all_output_with_its_offsets_and_others_cost_nothing
     rig.child.post::<Input>().ask(|reply| Input { bytes: b"\n".to_vec(), reply }).await.unwrap().unwrap();
     rig.until(|book| book.chunks.iter().any(|(text, _)| text.contains("done")).then_some(())).await;
     let end = rig.shows("done").await.offset;
-    let book = rig.book.borrow();
-    let text: String = book.chunks.iter().map(|(text, _)| text.as_str()).collect();
+    let chunks = rig.book.borrow().chunks.clone();
+    let text: String = chunks.iter().map(|(text, _)| text.as_str()).collect();
     assert!((0..200).all(|n| text.contains(&format!("line-{n}\r\n"))));
     assert_eq!(from + text.len() as u64, end);
-    assert_eq!(book.chunks.last().unwrap().1, end);
-    drop(book);
+    assert_eq!(chunks.last().unwrap().1, end);
     rig.end().await;
 }
 
