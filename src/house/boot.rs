@@ -210,10 +210,13 @@ async fn find_workspace(
                 tokio::time::sleep(pause).await;
                 delay = (delay * 2).min(BACKOFF_MAX);
             }
-            Err(error) => bail!(
-                "the engine at {base_url} refuses the workspace key: {error}; check --workspace-key, \
-                 RELAY_WORKSPACE_KEY and the engine's address"
-            ),
+            Err(error) => {
+                let story = format!(
+                    "the engine at {base_url} refuses the workspace key (check --workspace-key, \
+                     RELAY_WORKSPACE_KEY and the engine's address)"
+                );
+                return Err(anyhow::Error::new(error).context(story));
+            }
         }
     };
     let kept = StoredWorkspace {

@@ -27,23 +27,35 @@ const STEP_LIMIT: Duration = Duration::from_millis(700);
 /// What is to be closed.
 pub(super) struct House {
     pub(super) rooms: PermanentRooms,
-    /// Whether there is anybody to say goodbye to.
-    pub(super) live: bool,
+    /// How far it had come.
+    pub(super) built: Built,
     pub(super) http: HttpServer,
     pub(super) journal: Journal,
     pub(super) engine: Option<Engine>,
     pub(super) arbiters: Vec<Arbiter>,
 }
 
+/// How far a house had come when it was to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Built {
+    /// Its engine was still being looked for: there are no agents and no session.
+    Booting,
+    /// It ran, without anybody to say goodbye to.
+    Offline,
+    /// It ran, and an engine listens.
+    Live,
+}
+
 /// Closes the house.
 pub(super) async fn close(house: House) {
-    let House { rooms, live, http, journal, engine, arbiters } = house;
-    // Before the agents end: their last events are still wanted by nobody but the log.
-    let all = rooms.registry.post().ask(|reply| ReleaseAll { within: LADDER, reply });
-    if let Some(Ok(agents)) = limited("agents", AGENTS_LIMIT, all).await {
-        info!(agents, "agents ended");
+    let House { rooms, built, http, journal, engine, arbiters } = house;
+    if built != Built::Booting {
+        let all = rooms.registry.post().ask(|reply| ReleaseAll { within: LADDER, reply });
+        if let Some(Ok(agents)) = limited("agents", AGENTS_LIMIT, all).await {
+            info!(agents, "agents ended");
+        }
     }
-    if live {
+    if built == Built::Live {
         limited("session", STEP_LIMIT, rooms.session.post().ask(Leave)).await;
     } else {
         rooms.session.handle().stop();

@@ -162,9 +162,13 @@ async fn live(
         }
     };
     signals.second_one_ends_at_once();
-    let live = readiness.with(Readiness::is_live);
+    let built = match readiness.get() {
+        Readiness::Starting { .. } => close::Built::Booting,
+        Readiness::Live { .. } => close::Built::Live,
+        Readiness::Offline { .. } | Readiness::Ending => close::Built::Offline,
+    };
     readiness.set(Readiness::Ending);
-    close::close(close::House { rooms, live, http, journal, engine, arbiters }).await;
+    close::close(close::House { rooms, built, http, journal, engine, arbiters }).await;
     if let Ending::Asked(Shutdown { reply: Some(reply), .. }) = ended {
         // Whoever asked may have gone with its connection.
         reply.send(());
