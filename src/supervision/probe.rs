@@ -32,7 +32,7 @@ pub struct Probe {
     handled: AtomicU64,
     busy_us: AtomicU64,
     last_activity_ms: AtomicU64,
-    fault: AtomicU8,
+    faults: AtomicU8,
     mail: Mutex<VecDeque<Instant>>,
     told: Mutex<Told>,
 }
@@ -72,7 +72,8 @@ pub enum Detail {
     Facts(Vec<(&'static str, String)>),
 }
 
-/// Where a deliberate panic can be placed (`RELAY_BROKER_FAULTS=1` only; see docs/operations.md).
+/// Where a deliberate panic can be placed (`RELAY_BROKER_FAULTS=1` only; see docs/operations.md). Several may
+/// wait at once: a panic in a handler is the only way into `restarting` of most actors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum FaultPoint {
@@ -81,9 +82,9 @@ pub enum FaultPoint {
     /// In the next `started`.
     Started = 2,
     /// In the next `restarting`.
-    Restarting = 3,
+    Restarting = 4,
     /// In the next `stopped`.
-    Stopped = 4,
+    Stopped = 8,
 }
 
 /// A probe as JSON.
@@ -126,7 +127,7 @@ impl Probe {
             handled: AtomicU64::new(0),
             busy_us: AtomicU64::new(0),
             last_activity_ms: AtomicU64::new(0),
-            fault: AtomicU8::new(0),
+            faults: AtomicU8::new(0),
             mail: Mutex::default(),
             told: Mutex::new(Told { state: "starting".to_owned(), ..Told::default() }),
         })
@@ -183,13 +184,16 @@ impl Probe {
 
     /// Places a deliberate panic.
     pub fn arm(&self, point: FaultPoint) {
-        self.fault.store(point as u8, Ordering::Release);
+        self.faults.fetch_or(point as u8, Ordering::Release);
     }
 
     /// Panics when one was placed here.
     pub(super) fn pass(&self, point: FaultPoint) {
         let here = point as u8;
-        if self.fault.compare_exchange(here, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+        // Read first: without faults this is all that a turn pays.
+        if self.faults.load(Ordering::Relaxed) & here != 0
+            && self.faults.fetch_and(!here, Ordering::AcqRel) & here != 0
+        {
             panic!("deliberate fault in {point:?} of {}", self.id);
         }
     }
