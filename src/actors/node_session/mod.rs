@@ -92,6 +92,8 @@ const WRITER_RETRY: Duration = Duration::from_millis(20);
 const SHOW_DELAY: Duration = Duration::from_millis(250);
 /// What is kept for the engine while it is away; beyond it the oldest is forgotten.
 const OWED_MAX: usize = 256;
+/// The engine's time to answer our goodbye.
+const PARTING: Duration = Duration::from_millis(300);
 /// Close code of an orderly end.
 const CLOSE_NORMAL: u16 = 1000;
 /// The engine keys these events by the action alone (spec/wire 4.1).
@@ -778,7 +780,12 @@ impl NodeSession {
             Some(link) => {
                 let closing = link.sink.close(CLOSE_NORMAL, "leaving");
                 let closing = closing.into_actor(self);
-                ctx.spawn(closing.map(|(), this, ctx| this.end(ctx, ExitReason::Finished)));
+                // The engine's answer ends this life, see `closed`. Hanging up before it would reset the
+                // connection when something of the engine's is still unread, and a reset may overtake what we
+                // said last.
+                ctx.spawn(closing.map(|(), _, ctx| {
+                    ctx.run_later(PARTING, |this, ctx| this.end(ctx, ExitReason::Finished));
+                }));
             }
             None => self.end(ctx, ExitReason::Finished),
         }
