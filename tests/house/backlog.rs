@@ -1,0 +1,78 @@
+//! A backlog that is far too long for its agent, and an engine that sends it again and again.
+
+use std::time::{Duration, Instant};
+
+use relay_broker::engine::Limits;
+
+use crate::support::{House, Proxy, TestEngine, agents, agents::text, expect, processes::resident, until};
+
+const BACKLOG: usize = 50_000;
+/// How long the house is watched.
+const WATCHED: Duration = Duration::from_secs(12);
+/// What everybody else may take on a machine that has other work to do: far from the pace of a quiet one (some
+/// milliseconds), and far from standing still.
+const API_LIMIT: Duration = Duration::from_millis(1500);
+const DELIVERY_LIMIT: Duration = Duration::from_secs(4);
+const RSS_GROWTH: u64 = 200 << 20;
+
+#[test]
+fn a_backlog_of_fifty_thousand_leaves_everybody_else_at_their_pace() {
+    let limits = Limits { mailbox_depth: 10 * BACKLOG as u64, ..Limits::default() };
+    let mut engine = TestEngine::with(limits);
+    let proxy = Proxy::to(engine.addr());
+    let house = House::behind(&proxy, &engine).start();
+    let (_, node) = house.until_live();
+    house.spawn("swamped", agents::SLOW_READER);
+    let swamped = house.notes("swamped");
+    let quick = house.listener("quick");
+    let sender = engine.person("sender");
+    engine.dm(&sender, "swamped", &text("0"));
+    swamped.hears(1);
+    until("the first message is acked", || {
+        let acked = engine.acked(&node, "swamped");
+        expect(acked == Some(1), || format!("{acked:?}"))
+    });
+    let start = resident(house.pid());
+
+    engine.multiply("swamped", BACKLOG);
+    house.until_live();
+    let began = Instant::now();
+    let (mut sent, mut worst_api, mut worst_delivery) = (0, Duration::ZERO, Duration::ZERO);
+    let mut last_cut = Instant::now();
+    while began.elapsed() < WATCHED {
+        // Every reconnection makes the engine send everything again.
+        if last_cut.elapsed() > Duration::from_secs(4) {
+            let before = proxy.sockets();
+            proxy.cut();
+            proxy.reconnected(before);
+            last_cut = Instant::now();
+        }
+        let asked = Instant::now();
+        house.get("/health");
+        house.get("/api/spawned");
+        worst_api = worst_api.max(asked.elapsed());
+        let asked = Instant::now();
+        sent += 1;
+        engine.dm(&sender, "quick", &text(sent));
+        quick.hears(sent);
+        worst_delivery = worst_delivery.max(asked.elapsed());
+    }
+    let grown = resident(house.pid()).saturating_sub(start);
+    eprintln!(
+        "{sent} messages to the other agent, slowest {worst_delivery:?}; slowest API {worst_api:?}; \
+         grown by {} MiB; the swamped one heard {}",
+        grown >> 20,
+        swamped.heard().len()
+    );
+    assert!(worst_api < API_LIMIT, "the API took {worst_api:?}");
+    assert!(worst_delivery < DELIVERY_LIMIT, "a delivery took {worst_delivery:?}");
+    assert!(grown < RSS_GROWTH, "grown by {} MiB", grown >> 20);
+
+    let heard = swamped.heard();
+    let wanted: Vec<_> = (0..heard.len()).map(|n| n.to_string()).collect();
+    assert_eq!(heard, wanted, "lost, repeated or out of order");
+    let least = usize::try_from(WATCHED.as_secs()).unwrap() * 50 / 4;
+    assert!(heard.len() > least, "it was fed {} messages only", heard.len());
+    let online = engine.get(&format!("/v1/nodes/{node}"));
+    assert_eq!(online["status"], "online", "{online}");
+}

@@ -1,0 +1,22 @@
+//! House tests: the real binary, real agents in real terminals, and an engine on loopback with every kind of
+//! bad luck between them. A file per theme; `support` is what they are written with.
+//!
+//! Random choices come from a seed that a failing test prints; `RELAY_TEST_SEED=<seed>` repeats them.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+
+mod support;
+
+mod backlog;
+mod bad_start;
+mod broker_killed;
+mod conversation;
+mod exits;
+mod panics;
+mod program_interface;
+mod restart;
+mod shutdown;
+mod socket_cuts;
+mod spawning;
+mod strangers;
+mod token_revoked;

@@ -1,0 +1,59 @@
+//! The node's socket is cut again and again, between frames and in the middle of them.
+
+use crate::support::{Chance, House, Proxy, TestEngine, agents::text, expect, until};
+
+const AGENTS: [&str; 5] = ["ann", "ben", "cho", "dan", "eve"];
+const CUTS: usize = 20;
+/// For each agent, between two cuts.
+const AT_ONCE: usize = 10;
+
+#[test]
+fn a_thousand_messages_survive_twenty_cuts_once_and_in_order() {
+    let mut chance = Chance::new();
+    let engine = TestEngine::start();
+    let proxy = Proxy::to(engine.addr());
+    let house = House::behind(&proxy, &engine).start();
+    let (_, node) = house.until_live();
+    let listeners = AGENTS.map(|name| house.listener(name));
+    let sender = engine.person("sender");
+
+    let mut sent = 0;
+    for _ in 0..CUTS {
+        let before = proxy.sockets();
+        // Half of the time it hits the replay or the burst somewhere; else what follows the burst.
+        let armed = chance.below(2) == 0;
+        if armed {
+            proxy.cut_after(u32::try_from(chance.below(24_000)).unwrap());
+        }
+        for n in sent..sent + AT_ONCE {
+            for name in AGENTS {
+                engine.dm(&sender, name, &text(format_args!("{name} {n}")));
+            }
+        }
+        sent += AT_ONCE;
+        if proxy.is_armed() || !armed {
+            proxy.cut();
+        }
+        proxy.reconnected(before);
+    }
+
+    for listener in &listeners {
+        let wanted: Vec<_> = (0..sent).map(|n| format!("{} {n}", listener.name)).collect();
+        assert_eq!(listener.hears(sent), wanted);
+    }
+    for name in AGENTS {
+        until(&format!("all of {name}'s mail is acked"), || {
+            let acked = engine.acked(&node, name);
+            expect(acked == Some(sent as u64), || format!("{acked:?}"))
+        });
+    }
+    // A late second copy would have come with the replay of one more connection.
+    let before = proxy.sockets();
+    proxy.cut();
+    proxy.reconnected(before);
+    for listener in &listeners {
+        let last = text(format_args!("{} last", listener.name));
+        engine.dm(&sender, &listener.name, &last);
+        assert_eq!(listener.hears(sent + 1).len(), sent + 1);
+    }
+}

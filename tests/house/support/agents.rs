@@ -1,0 +1,67 @@
+//! Agents: shell scripts that write down what they were told, so that what reached a program, how often and
+//! in which order is counted from its own notes.
+//!
+//! A message says its text between `<<` and `>>`; a header may surround it.
+
+use std::{fs, path::PathBuf};
+
+use serde_json::{Value, json};
+
+use super::{expect, until};
+
+/// An agent that writes every line it reads into a file.
+pub(crate) struct Listener {
+    pub(crate) name: String,
+    log: PathBuf,
+}
+
+impl Listener {
+    pub(crate) fn new(name: &str, log: PathBuf) -> Self {
+        Self { name: name.to_owned(), log }
+    }
+
+    /// What it was told, oldest first, in all its lives.
+    pub(crate) fn heard(&self) -> Vec<String> {
+        texts(&fs::read_to_string(&self.log).unwrap_or_default())
+    }
+
+    /// Waits until it was told exactly so many messages.
+    pub(crate) fn hears(&self, count: usize) -> Vec<String> {
+        until(&format!("{} hears {count} messages", self.name), || {
+            let heard = self.heard();
+            expect(heard.len() >= count, || {
+                format!("{} messages, the last {:?}", heard.len(), heard.last())
+            })?;
+            Ok(heard)
+        })
+    }
+}
+
+/// The texts between `<<` and `>>`.
+fn texts(log: &str) -> Vec<String> {
+    let marked = log.split("<<").skip(1);
+    marked.filter_map(|rest| Some(rest.split_once(">>")?.0.to_owned())).collect()
+}
+
+/// The text of a message as [`Listener`] finds it.
+pub(crate) fn text(inner: impl std::fmt::Display) -> String {
+    format!("<<{inner}>>")
+}
+
+/// Reads as fast as it comes.
+pub(crate) const READER: &str = r#"exec cat >> "$LOG""#;
+/// Reads fifty lines a second.
+pub(crate) const SLOW_READER: &str =
+    r#"while IFS= read -r line; do printf '%s\n' "$line" >> "$LOG"; sleep 0.02; done"#;
+/// Never reads.
+pub(crate) const DEAF: &str = "exec sleep 1000";
+/// Ends with the code that it is told.
+pub(crate) const QUITTER: &str = r#"IFS= read -r line; line=${line##*<<}; exit "${line%%>>*}""#;
+/// Hears no HUP and no TERM, and has left a daemon behind that has nothing to do with its terminal.
+pub(crate) const STUBBORN: &str =
+    r#"trap '' HUP TERM INT; setsid sleep 1000 </dev/null >/dev/null 2>&1 & while :; do sleep 1; done"#;
+
+/// The body of a spawn.
+pub(crate) fn spawn_body(name: &str, script: &str) -> Value {
+    json!({ "name": name, "command": "sh", "args": ["-c", script], "harness": "plain", "channels": ["general"] })
+}

@@ -1,0 +1,61 @@
+//! WebSocket frames as a server sends them: never masked (RFC 6455 5.2).
+
+use std::io::{self, Read};
+
+/// A frame with its bytes as they came.
+pub(crate) struct Frame {
+    /// The whole frame.
+    pub(crate) raw: Vec<u8>,
+    header: usize,
+}
+
+impl Frame {
+    const TEXT: u8 = 1;
+    const CLOSE: u8 = 8;
+
+    /// Reads the next frame.
+    pub(crate) fn read(from: &mut impl Read) -> io::Result<Self> {
+        let mut raw = vec![0; 2];
+        from.read_exact(&mut raw)?;
+        let extra = match raw[1] & 0x7f {
+            126 => 2,
+            127 => 8,
+            _ => 0,
+        };
+        raw.resize(2 + extra, 0);
+        from.read_exact(&mut raw[2..])?;
+        let size = match extra {
+            0 => u64::from(raw[1] & 0x7f),
+            _ => raw[2..].iter().fold(0, |size, byte| size << 8 | u64::from(*byte)),
+        };
+        let header = raw.len();
+        raw.resize(header + usize::try_from(size).map_err(io::Error::other)?, 0);
+        from.read_exact(&mut raw[header..])?;
+        Ok(Self { raw, header })
+    }
+
+    /// The text, of a text frame.
+    pub(crate) fn text(&self) -> Option<&str> {
+        let is_text = self.raw[0] & 0x0f == Self::TEXT;
+        is_text.then(|| std::str::from_utf8(&self.raw[self.header..]).unwrap_or_default())
+    }
+
+    /// True for a goodbye.
+    pub(crate) fn is_close(&self) -> bool {
+        self.raw[0] & 0x0f == Self::CLOSE
+    }
+}
+
+/// Reads the head of a request or an answer, up to and with the empty line.
+pub(crate) fn read_head(from: &mut impl Read) -> io::Result<Vec<u8>> {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        from.read_exact(&mut byte)?;
+        head.push(byte[0]);
+        if head.len() > 64 << 10 {
+            return Err(io::Error::other("a head without an end"));
+        }
+    }
+    Ok(head)
+}
