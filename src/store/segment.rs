@@ -208,3 +208,86 @@ impl Segment {
         self.len
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        ids::{AgentId, Seq},
+        store::Outcome,
+    };
+
+    fn records(count: u64) -> Vec<Record> {
+        let settled = |seq| Record::Settled {
+            agent: AgentId::from("agent_1"),
+            delivery: format!("del_{seq}").into(),
+            msg: format!("msg_{seq} ☃").into(),
+            seq: Seq(seq),
+            outcome: Outcome::AckOnly,
+        };
+        (1..=count).map(settled).collect()
+    }
+
+    fn encoded(records: &[Record]) -> (Vec<u8>, Vec<usize>) {
+        let mut bytes = Vec::new();
+        let mut starts = Vec::new();
+        for record in records {
+            starts.push(bytes.len());
+            encode(record, &mut bytes).unwrap();
+        }
+        (bytes, starts)
+    }
+
+    fn read(bytes: &[u8]) -> (Vec<Record>, Vec<Damage>) {
+        let mut read = Vec::new();
+        let damage = scan(bytes, |record| read.push(record));
+        (read, damage)
+    }
+
+    #[test]
+    fn a_tail_torn_at_any_byte_costs_that_record_alone() {
+        let records = records(3);
+        let (bytes, starts) = encoded(&records);
+        assert_eq!(read(&bytes), (records.clone(), vec![]));
+        for end in starts[2] + 1..bytes.len() {
+            let (read, damage) = read(&bytes[..end]);
+            assert_eq!(read, records[..2], "torn at {end}");
+            assert_eq!(damage.len(), 1);
+            assert_eq!((damage[0].offset, damage[0].len), (starts[2], end - starts[2]));
+        }
+    }
+
+    #[test]
+    fn any_flipped_bit_costs_the_record_it_is_in_and_is_reported_with_its_offset() {
+        let records = records(3);
+        let (bytes, starts) = encoded(&records);
+        for at in 0..bytes.len() {
+            for bit in 0..8 {
+                let mut flipped = bytes.clone();
+                flipped[at] ^= 1 << bit;
+                let hit = starts.iter().rposition(|start| *start <= at).unwrap();
+                let (read, damage) = read(&flipped);
+                let mut expected = records.clone();
+                expected.remove(hit);
+                assert_eq!(read, expected, "byte {at}, bit {bit}");
+                assert_eq!(damage.len(), 1, "byte {at}, bit {bit}: {damage:?}");
+                assert_eq!(damage[0].offset, starts[hit]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_record_of_a_later_version_is_passed_over_whole() {
+        let (mut bytes, _) = encoded(&records(1));
+        let payload = br#"{"from_the_future":{"x":1}}"#;
+        let len = (payload.len() as u32).to_le_bytes();
+        bytes.extend_from_slice(&MARK);
+        bytes.extend_from_slice(&len);
+        bytes.extend_from_slice(&checksum(&len, payload).to_le_bytes());
+        bytes.extend_from_slice(payload);
+        bytes.extend_from_slice(&encoded(&records(1)).0);
+        let (read, damage) = read(&bytes);
+        assert_eq!(read.len(), 2);
+        assert_eq!(damage[0].what, "a record of an unknown kind");
+    }
+}

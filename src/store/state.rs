@@ -242,3 +242,183 @@ impl State {
         self.ended.iter().find(|ended| ended.invocation == *id).map(|ended| ended.result.clone())
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        ids::{AgentName, SpawnId},
+        messages::delivery::Note,
+    };
+
+    fn agent(n: u8) -> AgentId {
+        AgentId::from(format!("agent_{n}"))
+    }
+
+    fn letter(n: u8, seq: u64) -> DeadLetter {
+        DeadLetter {
+            agent: agent(n),
+            name: AgentName::parse("skipper").unwrap(),
+            delivery: format!("del_{seq}").into(),
+            seq: Seq(seq),
+            note: Note {
+                from: "harbormaster".into(),
+                target: "#dock".into(),
+                thread: None,
+                msg_id: format!("msg_{seq}").into(),
+                body: "moor".into(),
+                sent_at: None,
+                system: false,
+            },
+            reason: "refused twice".into(),
+            attempts: 2,
+            landed: seq % 2 == 0,
+            at_ms: 7,
+        }
+    }
+
+    /// Any record that a running house may append.
+    pub(in crate::store) fn record() -> impl Strategy<Value = Record> {
+        let seq = || 0u64..30;
+        let outcome = prop_oneof![
+            Just(Outcome::Proven(Rung::Submitted)),
+            Just(Outcome::AckOnly),
+            Just(Outcome::Duplicate),
+            Just(Outcome::Unusable)
+        ];
+        prop_oneof![
+            1 => (0u8..3, seq()).prop_map(|(n, at)| Record::Seeded { agent: agent(n), at: Seq(at) }),
+            3 => (0u8..3, seq(), 1u32..4).prop_map(|(n, seq, attempt)| Record::Handed {
+                agent: agent(n),
+                delivery: format!("del_{seq}").into(),
+                seq: Seq(seq),
+                attempt,
+            }),
+            2 => (0u8..3, seq()).prop_map(|(n, seq)| Record::Reached {
+                agent: agent(n),
+                delivery: format!("del_{seq}").into(),
+                rung: Rung::Landed,
+            }),
+            6 => (0u8..3, seq(), outcome).prop_map(|(n, seq, outcome)| Record::Settled {
+                agent: agent(n),
+                delivery: format!("del_{seq}").into(),
+                msg: format!("msg_{seq}").into(),
+                seq: Seq(seq),
+                outcome,
+            }),
+            1 => (0u8..3, seq()).prop_map(|(n, seq)| Record::DeadLettered(Box::new(letter(n, seq)))),
+            1 => (0u8..3, seq()).prop_map(|(n, seq)| Record::DeadLetterCleared {
+                agent: agent(n),
+                delivery: format!("del_{seq}").into(),
+            }),
+            1 => (0u8..3, seq(), 0u64..4).prop_map(|(n, from, len)| Record::GapSkipped {
+                agent: agent(n),
+                from: Seq(from),
+                to: Seq(from + len),
+            }),
+            1 => (0u8..3).prop_map(|n| Record::AgentLive(LiveAgent {
+                agent: agent(n),
+                name: AgentName::parse("skipper").unwrap(),
+                spawn: SpawnId::from("spawn"),
+                pid: 42,
+                started: 4242,
+            })),
+            1 => (0u8..3).prop_map(|n| Record::AgentGone { agent: agent(n) }),
+            1 => (0u8..5, 0u64..3).prop_map(|(n, at_ms)| Record::InvocationEnded {
+                invocation: format!("inv_{n}").into(),
+                result: InvocationResult::Failed("spawn_failed".into()),
+                at_ms,
+            }),
+        ]
+    }
+
+    pub(in crate::store) fn fold<'a>(records: impl IntoIterator<Item = &'a Record>) -> State {
+        let mut state = State::default();
+        records.into_iter().for_each(|record| state.apply(record));
+        state
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn the_compacted_records_say_the_same_as_all_of_them(records in prop::collection::vec(record(), 0..200)) {
+            let state = fold(&records);
+            let few: Vec<_> = state.records().collect();
+            prop_assert_eq!(fold(&few), state);
+        }
+    }
+
+    #[test]
+    fn what_is_settled_out_of_order_is_the_past_once_the_rest_is() {
+        let settled = |seq| Record::GapSkipped { agent: agent(1), from: Seq(seq), to: Seq(seq) };
+        let mut state = fold(&[Record::Seeded { agent: agent(1), at: Seq(42) }, settled(44), settled(46)]);
+        assert_eq!(state.cursor(&agent(1)).position, Some(Seq(42)));
+        state.apply(&settled(43));
+        assert_eq!(state.cursor(&agent(1)).position, Some(Seq(44)));
+        state.apply(&settled(45));
+        let cursor = state.cursor(&agent(1));
+        assert!(cursor.position == Some(Seq(46)) && cursor.ahead.is_empty());
+    }
+
+    #[test]
+    fn a_released_agent_keeps_its_place_and_nothing_else() {
+        let records = [
+            Record::Seeded { agent: agent(1), at: Seq(0) },
+            Record::Settled {
+                agent: agent(1),
+                delivery: "del_1".into(),
+                msg: "msg_1".into(),
+                seq: Seq(1),
+                outcome: Outcome::Proven(Rung::Submitted),
+            },
+            Record::AgentGone { agent: agent(1) },
+        ];
+        let cursor = fold(&records).cursor(&agent(1));
+        assert_eq!(cursor, CursorState { position: Some(Seq(1)), ..CursorState::default() });
+    }
+
+    #[test]
+    fn everything_that_could_grow_is_bounded() {
+        let mut state = State::default();
+        for n in 0..2 * ABSENT_CURSORS_MAX {
+            state.apply(&Record::Seeded { agent: AgentId::from(format!("a{n}")), at: Seq(1) });
+        }
+        assert_eq!(state.cursors.len(), ABSENT_CURSORS_MAX);
+        for n in 0..2 * DEAD_LETTERS_MAX as u64 {
+            state.apply(&Record::KeptLetter(Box::new(letter(1, n))));
+        }
+        assert_eq!(state.dead.len(), DEAD_LETTERS_MAX);
+        assert_eq!(state.dead[0].seq, Seq(DEAD_LETTERS_MAX as u64), "the oldest went first");
+        for n in 0..INVOCATIONS_MAX + 10 {
+            state.apply(&Record::InvocationEnded {
+                invocation: format!("inv_{n}").into(),
+                result: InvocationResult::Failed("spawn_failed".into()),
+                at_ms: 0,
+            });
+        }
+        assert_eq!(state.ended.len(), INVOCATIONS_MAX);
+    }
+
+    #[test]
+    fn a_result_is_kept_for_an_hour_and_a_clock_set_back_does_not_keep_it_for_ever() {
+        let ended = |n: u8, at_ms| Record::InvocationEnded {
+            invocation: format!("inv_{n}").into(),
+            result: InvocationResult::Failed("spawn_failed".into()),
+            at_ms,
+        };
+        let now = 10 * INVOCATION_KEPT_MS;
+        let mut state = fold(&[
+            ended(1, now - INVOCATION_KEPT_MS - 1),
+            ended(2, now - INVOCATION_KEPT_MS),
+            ended(3, u64::MAX),
+        ]);
+        state.forget_old(now);
+        let kept = |state: &State, n: u8| state.invocation(&format!("inv_{n}").into()).is_some();
+        assert!(!kept(&state, 1) && kept(&state, 2) && kept(&state, 3));
+        state.forget_old(now + INVOCATION_KEPT_MS + 1);
+        assert!(!kept(&state, 3));
+    }
+}
