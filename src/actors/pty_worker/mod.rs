@@ -137,6 +137,8 @@ pub struct PtyWorker {
 struct Live {
     terminal: Rc<Terminal>,
     process: Rc<Process>,
+    /// The rule set it was started with.
+    chosen: &'static Harness,
     desk: Desk,
     born: Instant,
     /// Nobody has the terminal open any more, and all output is read.
@@ -225,6 +227,7 @@ impl PtyWorker {
         self.live = Some(Live {
             terminal: Rc::new(terminal),
             process: Rc::new(process),
+            chosen: harness,
             desk: Desk::new(harness, self.config.spec.size, now),
             born: now,
             hung_up: false,
@@ -267,7 +270,8 @@ impl PtyWorker {
         let pid = live.process.pid().as_raw().cast_unsigned();
         let started = Started {
             pid,
-            harness: live.desk.harness().name.clone(),
+            // The one that was chosen, also when the program has already shown what it is.
+            harness: live.chosen.name.clone(),
             spawn: live.process.spawn_id().clone(),
             // A child that has just ended has no tick, and then it needs none.
             at_tick: pty::start_tick(pid).unwrap_or(0),
@@ -503,14 +507,13 @@ impl PtyWorker {
         for (_, (_, reply)) in self.inputs.drain() {
             reply.send(Err(PtyRefused::Exited));
         }
-        if let Some(starting) = self.starting.take() {
+        if self.starting.is_some() {
             let output = live.desk.screen().last_words(exit::REFUSAL_OUTPUT_MAX);
-            let exit = record.how();
             let refused = match by {
                 Some(_) => SpawnRefused::Abandoned("it was released while it started".to_owned()),
-                None => SpawnRefused::DiedAtOnce { exit, output },
+                None => SpawnRefused::DiedAtOnce { exit: record.how(), output },
             };
-            return self.refuse_after_exit(refused, starting, ctx);
+            return self.refuse(refused, ctx);
         }
         let from = live.desk.state().0;
         lock(&self.config.view.detail).exit = Some(record.clone());
@@ -520,16 +523,6 @@ impl PtyWorker {
         // Those who are gone already need not be told.
         self.doors.exited.tell(ChildExited { name: self.config.name.clone(), worker, exit: record }).ok();
         self.doors.gone.tell(WorkerGone { reason }).ok();
-        self.life.exit(ctx, ExitReason::Finished);
-    }
-
-    fn refuse_after_exit(
-        &mut self,
-        refused: SpawnRefused,
-        starting: Reply<Result<Started, SpawnRefused>>,
-        ctx: &mut Context<Self>,
-    ) {
-        starting.send(Err(refused));
         self.life.exit(ctx, ExitReason::Finished);
     }
 
@@ -754,18 +747,19 @@ impl ActorFuture<PtyWorker> for Drive {
             }
             let Some(live) = &worker.live else { return Poll::Ready(()) };
             let draining = live.exit.as_ref().is_some_and(|drain| !drain.swept && drain.look_at <= now);
+            let mut more = false;
             if !live.hung_up && (draining || drive.poll_readable(task)) {
                 again = true;
-                if worker.read(now) {
-                    // The budget is used up: other agents of this thread come first.
-                    worker.turn(now);
-                    task.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
+                more = worker.read(now);
             }
             if worker.turn(now) == Turn::Sweep {
                 worker.sweep(ctx);
                 return Poll::Ready(());
+            }
+            if more {
+                // The budget is used up: other agents of this thread come first.
+                task.waker().wake_by_ref();
+                return Poll::Pending;
             }
             let Some(live) = &mut worker.live else { return Poll::Ready(()) };
             if live.exit.is_none() && live.awaits_reader(now) && drive.poll_drained(task) {
