@@ -4,8 +4,13 @@
 //! Needs node and npm, and a registry to install the pinned packages from (once; they are kept in the build
 //! directory). Everything else stays on loopback.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+
 mod answers;
+mod broker;
 mod engine;
 mod fixtures;
 mod judge;
 mod npm;
+mod recorded;
+mod recorder;
