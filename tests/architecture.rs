@@ -1,5 +1,7 @@
 //! Who may know whom, read off the source: the rules of ARCHITECTURE.md that a compiler does not keep.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot read the sources must fail")]
+
 use std::{
     collections::BTreeSet,
     fs,
