@@ -1,16 +1,12 @@
 //! Starts that cannot work, and engines that are no engines: a clear word, the right code, nothing half done.
 
-use std::{
-    fs,
-    io::{Read, Write},
-    net::TcpListener,
-    time::Duration,
-};
+use std::{fs, io::Write, net::TcpListener, time::Duration};
 
 use nix::sys::signal::Signal;
 
 use crate::support::{
     House, Proxy, TestEngine, expect,
+    frames::read_head,
     house::{nothing_runs, program, run},
     until,
 };
@@ -90,8 +86,8 @@ fn an_engine_that_talks_garbage_is_survived() {
         ];
         for (stream, word) in garbage.incoming().zip(words.iter().cycle()) {
             let Ok(mut stream) = stream else { continue };
-            // Whoever does not listen to the end has heard enough.
-            stream.read(&mut [0; 4096]).ok();
+            // Whoever does not ask or listen to the end has heard enough.
+            read_head(&mut stream).ok();
             stream.write_all(word).ok();
         }
     });

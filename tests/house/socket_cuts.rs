@@ -57,3 +57,25 @@ fn a_thousand_messages_survive_twenty_cuts_once_and_in_order() {
         assert_eq!(listener.hears(sent + 1).len(), sent + 1);
     }
 }
+
+#[test]
+fn a_line_that_went_dead_without_a_word_is_noticed_and_replaced() {
+    let engine = TestEngine::start();
+    let proxy = Proxy::to(engine.addr());
+    let house = House::behind(&proxy, &engine).period("silence", 2000).start();
+    let listener = house.listener("alice");
+    let sender = engine.person("sender");
+    proxy.stall(true);
+    engine.dm(&sender, "alice", &text("into the void"));
+    until("the silence is noticed", || {
+        let readyz = house.call("GET", "/readyz", None);
+        expect(readyz.status == 503, || readyz.text.clone())
+    });
+    assert_eq!(listener.heard(), [""; 0]);
+    assert_eq!(house.agents(), ["alice"]);
+    proxy.stall(false);
+    house.until_live();
+    assert_eq!(listener.hears(1), ["into the void"]);
+    engine.dm(&sender, "alice", &text("and on"));
+    assert_eq!(listener.hears(2), ["into the void", "and on"]);
+}

@@ -54,7 +54,7 @@ fn a_registration_that_takes_ten_seconds_delays_that_spawn_alone() {
 #[test]
 fn ten_spawns_at_once_take_about_as_long_as_one() {
     let engine = TestEngine::start();
-    let house = Arc::new(House::at(&engine).timings("survival_ms = 1000\n").start());
+    let house = Arc::new(House::at(&engine).period("survival", 1000).start());
     let began = Instant::now();
     house.spawn("first", agents::READER);
     let one = began.elapsed();

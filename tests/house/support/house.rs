@@ -1,6 +1,7 @@
 //! A running broker: the real binary in directories of its own.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::Read,
     net::SocketAddr,
@@ -28,14 +29,14 @@ use super::{
 
 /// Lines of the log that a failed test shows.
 const LOG_SHOWN: usize = 60;
-/// What the periods of the protocol are in tests: quick, and still in proportion.
-const TIMINGS: &str = "[timings]\nheartbeat_ms = 500\nsilence_ms = 8000\nsync_ms = 3000\nhealthy_ms = 100\n";
+/// What the periods of the protocol are in tests, in milliseconds: quick, and still in proportion.
+const TIMINGS: [(&str, u64); 4] = [("heartbeat", 500), ("silence", 8000), ("sync", 3000), ("healthy", 100)];
 
 /// What to start.
 pub(crate) struct Builder {
     args: Vec<String>,
     env: Vec<(String, String)>,
-    timings: String,
+    timings: BTreeMap<&'static str, u64>,
     stdin: Stdio,
 }
 
@@ -287,7 +288,7 @@ impl Builder {
         Self {
             args: args.iter().map(ToString::to_string).collect(),
             env: Vec::new(),
-            timings: TIMINGS.to_owned(),
+            timings: BTreeMap::from(TIMINGS),
             stdin: Stdio::null(),
         }
     }
@@ -312,9 +313,9 @@ impl Builder {
         self
     }
 
-    /// More lines for `[timings]`.
-    pub(crate) fn timings(mut self, lines: &str) -> Self {
-        self.timings.push_str(lines);
+    /// One of the periods, in milliseconds.
+    pub(crate) fn period(mut self, name: &'static str, ms: u64) -> Self {
+        self.timings.insert(name, ms);
         self
     }
 
@@ -343,7 +344,8 @@ impl Builder {
 
     fn launch(&mut self, dir: &Path) -> Child {
         let config = dir.join("relay-broker.toml");
-        fs::write(&config, &self.timings).unwrap();
+        let periods: String = self.timings.iter().map(|(name, ms)| format!("{name}_ms = {ms}\n")).collect();
+        fs::write(&config, format!("[timings]\n{periods}")).unwrap();
         let mut command = program(dir);
         command.args(&self.args).arg("--config").arg(config);
         if !self.args.iter().any(|arg| arg == "--state-dir") {

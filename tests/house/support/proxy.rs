@@ -42,6 +42,7 @@ struct Shared {
     blocked: AtomicBool,
     unauthorized: AtomicUsize,
     mute: AtomicBool,
+    stalled: AtomicBool,
     /// Bytes that the engine's sockets may still send before all are cut; negative: no limit.
     budget: AtomicI64,
     sockets: AtomicUsize,
@@ -68,6 +69,7 @@ impl Proxy {
             blocked: AtomicBool::new(false),
             unauthorized: AtomicUsize::new(0),
             mute: AtomicBool::new(false),
+            stalled: AtomicBool::new(false),
             budget: AtomicI64::new(-1),
             sockets: AtomicUsize::new(0),
             open: Mutex::default(),
@@ -127,6 +129,11 @@ impl Proxy {
         self.shared.mute.store(mute, SeqCst);
     }
 
+    /// Passes nothing on in either direction and closes nothing, as a dead line does; or goes on.
+    pub(crate) fn stall(&self, stalled: bool) {
+        self.shared.stalled.store(stalled, SeqCst);
+    }
+
     /// Answers the next so many socket handshakes with 401.
     pub(crate) fn refuse(&self, handshakes: usize) {
         self.shared.unauthorized.store(handshakes, SeqCst);
@@ -173,6 +180,17 @@ impl Shared {
         Err(io::ErrorKind::ConnectionAborted.into())
     }
 
+    /// Waits while the line is dead.
+    fn pass(&self) -> io::Result<()> {
+        while self.stalled.load(SeqCst) {
+            if self.ending.load(SeqCst) {
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
     fn take_refusal(&self) -> bool {
         self.unauthorized.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok()
     }
@@ -210,7 +228,7 @@ fn serve(mut broker: TcpStream, shared: &Arc<Shared>) -> io::Result<()> {
         let (mut broker, mut engine, shared) = (broker.try_clone()?, engine.try_clone()?, Arc::clone(shared));
         move || {
             // Either side's end is the other's.
-            pump(&mut broker, &mut engine, is_socket.then_some(&shared.mute)).ok();
+            pump(&mut broker, &mut engine, &shared, is_socket).ok();
             engine.shutdown(Shutdown::Both).ok();
         }
     });
@@ -218,13 +236,13 @@ fn serve(mut broker: TcpStream, shared: &Arc<Shared>) -> io::Result<()> {
     if is_socket {
         socket(&engine, &broker, shared).ok();
     } else {
-        pump(&mut engine, &mut broker, None).ok();
+        pump(&mut engine, &mut broker, shared, false).ok();
     }
     broker.shutdown(Shutdown::Both).ok();
     upstream.join().map_err(|_| io::Error::other("the pump failed"))
 }
 
-fn pump(from: &mut TcpStream, to: &mut TcpStream, mute: Option<&AtomicBool>) -> io::Result<()> {
+fn pump(from: &mut TcpStream, to: &mut TcpStream, shared: &Shared, can_mute: bool) -> io::Result<()> {
     let mut buffer = [0; 16 << 10];
     // What is cut out of a stream of frames leaves it unreadable, so a muted one stays so.
     let mut muted = false;
@@ -233,7 +251,8 @@ fn pump(from: &mut TcpStream, to: &mut TcpStream, mute: Option<&AtomicBool>) -> 
         if read == 0 {
             return Ok(());
         }
-        muted |= mute.is_some_and(|mute| mute.load(SeqCst));
+        shared.pass()?;
+        muted |= can_mute && shared.mute.load(SeqCst);
         if !muted {
             to.write_all(&buffer[..read])?;
         }
@@ -248,6 +267,7 @@ fn socket(engine: &TcpStream, broker: &TcpStream, shared: &Arc<Shared>) -> io::R
     shared.sockets.fetch_add(1, SeqCst);
     loop {
         let frame = Frame::read(&mut engine)?;
+        shared.pass()?;
         match frame.text().map_or(Verdict::Pass, &shared.judge) {
             Verdict::Pass => shared.to_broker(&broker, &frame.raw)?,
             Verdict::Late(after) => {
