@@ -18,6 +18,8 @@
 mod engine_side;
 mod invocations;
 mod saga;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -365,7 +367,9 @@ impl AgentRegistry {
         let registered = async move { engine.register(&asked, node.as_ref()).await };
         ctx.spawn(registered.into_actor(self).map(move |registered, registry, ctx| {
             let event = match registered {
-                Ok((registration, warning)) => registry.registered(&name, birth, registration, warning),
+                Ok((registration, warning)) => {
+                    registry.registered_over_http(&name, birth, registration, warning)
+                }
                 Err(why) => Happened::NodeOffline { why },
             };
             registry.happen(&name, birth, event, ctx);
@@ -392,6 +396,25 @@ impl AgentRegistry {
             }
         }
         Happened::Registered
+    }
+
+    /// A client reads the warning that an agent is not bound yet; an engine that is told "spawned" would take
+    /// the agent for reachable.
+    fn registered_over_http(
+        &mut self,
+        name: &AgentName,
+        birth: u64,
+        registration: Registration,
+        warning: Option<String>,
+    ) -> Happened {
+        let entry = self.agents.get(name).filter(|entry| entry.birth == birth);
+        let engine_asked = entry.is_some_and(|entry| matches!(entry.origin, Origin::Engine(_)));
+        let unbound = warning.clone().filter(|_| engine_asked);
+        let registered = self.registered(name, birth, registration, warning);
+        match unbound {
+            Some(why) => Happened::NotBound { why },
+            None => registered,
+        }
     }
 
     fn build(&mut self, name: AgentName, birth: u64, ctx: &mut Context<Self>) {

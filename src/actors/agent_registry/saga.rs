@@ -48,6 +48,11 @@ pub(super) enum Event {
         /// In words.
         why: String,
     },
+    /// It exists at the engine, but its messages would not come to this node, and who asked cannot be warned.
+    NotBound {
+        /// In words.
+        why: String,
+    },
     /// The child survived its first moments.
     Survived(Started),
     /// The child did not start.
@@ -156,6 +161,12 @@ impl Saga {
                 why,
                 next: "the broker keeps trying; `relay-broker actors` shows when".to_owned(),
             }),
+
+            (Phase::Registering, Event::NotBound { why }) => {
+                self.registered = true;
+                let next = "ask again once this node is connected".to_owned();
+                self.give_up(SpawnRefused::NodeOffline { why, next })
+            }
 
             (Phase::Starting, Event::Survived(started)) => {
                 self.phase = Phase::Live;
@@ -291,6 +302,14 @@ mod tests {
                     Event::NodeOffline { why: "refused".into() },
                 ],
                 vec![],
+            ),
+            (
+                vec![
+                    Event::Checked(Ok(())),
+                    Event::NotRegistered(RegisterRefused::Offline),
+                    Event::NotBound { why: "refused".into() },
+                ],
+                vec!["Deregister"],
             ),
             (
                 vec![Event::Checked(Ok(())), Event::Registered, Event::NotStarted(bad_cwd())],

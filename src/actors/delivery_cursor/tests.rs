@@ -284,6 +284,28 @@ async fn what_was_proven_before_a_kill_is_not_injected_into_the_next_process() {
 }
 
 #[actix::test]
+async fn a_frame_beyond_a_gap_is_held_and_answered_with_the_ack_as_it_stands() {
+    let (_dir, journal) = journal();
+    let room = Room::new(&journal, Some(4));
+    room.up();
+    room.until("where it stands", |room| room.acked() == [4]).await;
+    room.deliver(7);
+    room.until("again", |room| room.acked() == [4, 4]).await;
+    assert!(room.injected().is_empty());
+    for seq in [6, 5] {
+        room.deliver(seq);
+    }
+    room.until("in order", |room| room.injected().len() == 3).await;
+    let order: Vec<_> = room.injected().into_iter().map(|(id, ..)| id).collect();
+    assert_eq!(order, ["del_5", "del_6", "del_7"]);
+    for seq in [7, 6, 5] {
+        room.prove(seq, 1);
+    }
+    room.until("one ack for all", |room| room.acked().last() == Some(&7)).await;
+    assert!(room.acked().iter().all(|up_to| [4, 7].contains(up_to)), "{:?}", room.acked());
+}
+
+#[actix::test]
 async fn a_gap_asks_once_and_gives_up_five_seconds_after_the_engine_was_asked() {
     let (_dir, journal) = journal();
     let room = Room::new(&journal, Some(0));

@@ -504,6 +504,40 @@ async fn a_401_asks_for_another_token_than_the_refused_one_and_bumps_the_epoch()
 }
 
 #[actix::test]
+async fn five_401s_in_a_row_park_the_session_and_no_more_tokens_are_asked_for() {
+    let engine = Engine::start().await;
+    for _ in 0..5 {
+        engine.refuse(401);
+    }
+    let mut house = House::at(engine, quick());
+    for life in 0..4 {
+        assert!(house.ended(life).await.contains("refused"));
+        house.session.handle().resume();
+    }
+    house.ended(4).await;
+    let parked = &house.session.probe().view().restarts[4].decision;
+    assert!(parked.starts_with("park"), "{parked}");
+    let mut asked = 0;
+    while let Ok(told) = house.told.try_recv() {
+        asked += u64::from(matches!(told, Told::Token(_)));
+    }
+    assert_eq!(asked, 5, "one token for each try");
+    // It heals by itself once it is woken, and the count begins anew.
+    house.session.handle().resume();
+    let socket = house.engine.live().await;
+    house.up().await;
+    house.shows("epoch", |n| n == "1").await;
+    sleep(Duration::from_millis(200)).await;
+    socket.to.send(Do::Close("bye")).unwrap();
+    house.ended(5).await;
+    house.engine.refuse(401);
+    house.session.handle().resume();
+    house.ended(6).await;
+    let decision = &house.session.probe().view().restarts[6].decision;
+    assert!(decision.starts_with("restart"), "{decision}");
+}
+
+#[actix::test]
 async fn a_403_and_a_500_do_not_condemn_the_token() {
     for status in [403, 404, 426, 500] {
         let engine = Engine::start().await;
@@ -604,6 +638,32 @@ async fn a_frame_for_an_unknown_agent_is_acked_exactly_once() {
     socket.reply(&last, &registered("1", "probe"));
     answer.await.unwrap().unwrap();
     assert_eq!(socket.so_far(), Vec::<Value>::new());
+}
+
+#[actix::test]
+async fn a_field_that_nobody_knows_costs_neither_a_delivery_nor_an_invocation() {
+    let mut house = House::start(quick()).await;
+    let mut socket = house.engine.live().await;
+    house.route("7", "ann");
+    house.epoch().await;
+    socket.say(json!({
+        "v": 1, "type": "deliver", "delivery_id": "del_1", "agent_id": "7", "agent": "ann", "msg_id": "m1",
+        "seq": 1, "mode": "wait", "payload": {"type": "message.created", "data": {"text": "hello"}},
+        "added_later": {"deep": [1, null]}
+    }));
+    assert_eq!(house.delivered().await.delivery.delivery_id, "del_1".into());
+    house.tell(Ack { agent_id: "7".into(), agent: name("ann"), up_to: Seq(1) });
+    assert_eq!(socket.frame("delivery.ack").await["up_to_seq"], json!(1));
+    socket.say(json!({
+        "v": 1, "type": "action.invoke", "invocation_id": "inv_1", "action": "release",
+        "input": {"name": "ann"}, "added_later": [true]
+    }));
+    loop {
+        if let Told::Invoked(invoked) = house.told().await {
+            assert_eq!(invoked.action, Action::Release { name: Some("ann".into()), reason: None });
+            break;
+        }
+    }
 }
 
 #[actix::test]
@@ -814,6 +874,45 @@ async fn a_lost_socket_answers_who_waited_and_what_is_owed_goes_out_with_the_nex
     let mut socket = house.engine.live().await;
     assert_eq!(socket.frame("agent.deregister").await["agent_id"], json!("7"));
     assert_eq!(socket.frame("action.result").await["error"], json!("spawn_failed"));
+}
+
+/// Counts what is logged at `WARN` and above while it is set.
+#[derive(Clone, Default)]
+struct Warnings(Arc<std::sync::atomic::AtomicUsize>);
+
+impl tracing::Subscriber for Warnings {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() <= tracing::Level::WARN
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, _: &tracing::Event<'_>) {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[actix::test]
+async fn a_reply_that_nobody_waits_for_is_counted_and_no_cause_for_a_warning() {
+    let mut house = House::start(quick()).await;
+    let mut socket = house.engine.live().await;
+    house.up().await;
+    let warnings = Warnings::default();
+    let _listening = tracing::subscriber::set_default(warnings.clone());
+    let reply = |data: Value| json!({"v": 1, "type": "reply", "id": "invented", "ok": true, "data": data});
+    socket.say(reply(json!({"id": "node_1", "name": "quay"})));
+    socket.say(reply(json!({"rebound_agents": 0})));
+    house.shows("replies_unmatched", |n| n == "2").await;
+    assert_eq!(warnings.0.load(std::sync::atomic::Ordering::Relaxed), 0);
+    assert_eq!(socket.so_far(), Vec::<Value>::new(), "nothing is undone for them");
+    // The listening itself can hear.
+    socket.deliver("99", "ghost", 1);
+    socket.frame("delivery.ack").await;
+    assert_eq!(warnings.0.load(std::sync::atomic::Ordering::Relaxed), 1);
 }
 
 // Syncs and liveness.

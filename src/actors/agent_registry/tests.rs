@@ -1,0 +1,528 @@
+//! The room with ears at its doors: what it says to whom, and in which order.
+
+use std::sync::Mutex;
+
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use serde_json::{Value, json};
+use tokio::{
+    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    time::timeout,
+};
+
+use super::*;
+use crate::{
+    ids::{AgentToken, Epoch, Generation},
+    messages::{
+        Answer,
+        delivery::ObserveCursor,
+        invoke::{Action, InvokedSpawn},
+        lifecycle::ActorId,
+        pty::{Input, Resize, TakeSnapshot, TermSize, WorkerView},
+        session::Dialect,
+    },
+    supervision::{Child, Directory, Probe, Seat},
+};
+
+/// Nothing here takes longer, on a busy machine either.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Stands at every door and passes on what it hears, in its order.
+struct Ears(UnboundedSender<Told>);
+
+enum Told {
+    Register(RegisterAgent),
+    Deregister(DeregisterAgent),
+    Inventory(SetInventory),
+    Ended(InvocationEnded),
+    Build(BuildRooms),
+    Close,
+    Terminate,
+    Other,
+}
+
+impl Actor for Ears {
+    type Context = Context<Self>;
+}
+
+macro_rules! hears {
+    ($($message:ty => |$said:ident| $told:expr;)+) => {
+        $(impl Handler<$message> for Ears {
+            type Result = ();
+
+            fn handle(&mut self, $said: $message, _: &mut Self::Context) {
+                self.0.send($told).ok();
+            }
+        })+
+    };
+}
+hears! {
+    RegisterAgent => |said| Told::Register(said);
+    DeregisterAgent => |said| Told::Deregister(said);
+    SetInventory => |said| Told::Inventory(said);
+    InvocationEnded => |said| Told::Ended(said);
+    BuildRooms => |said| Told::Build(said);
+    CloseRooms => |_said| Told::Close;
+    Terminate => |_said| Told::Terminate;
+    Absent => |_said| Told::Other;
+    Publish => |_said| Told::Other;
+    ObserveCursor => |_said| Told::Other;
+    Input => |_said| Told::Other;
+    Resize => |_said| Told::Other;
+    TakeSnapshot => |_said| Told::Other;
+}
+
+fn post<M>(ears: &actix::Addr<Ears>) -> Post<M>
+where
+    M: actix::Message<Result = ()> + Send + 'static,
+    Ears: Handler<M>,
+{
+    Post::new(ears.clone().recipient(), Probe::new(ActorId::of(ActorKind::EventHub, "ears")))
+}
+
+struct House {
+    dir: tempfile::TempDir,
+    journal: Journal,
+    registry: Child<AgentRegistry>,
+    ears: actix::Addr<Ears>,
+    told: UnboundedReceiver<Told>,
+}
+
+impl House {
+    /// A house whose engine is at an address where nobody listens.
+    fn new() -> Self {
+        Self::at("http://127.0.0.1:9")
+    }
+
+    fn at(engine: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open(dir.path().join("journal")).unwrap();
+        Self::over(dir, journal, engine)
+    }
+
+    /// A house after a restart: a new registry over the same journal.
+    fn again(self) -> Self {
+        self.registry.handle().stop();
+        self.journal.close().unwrap();
+        let journal = Journal::open(self.dir.path().join("journal")).unwrap();
+        Self::over(self.dir, journal, "http://127.0.0.1:9")
+    }
+
+    fn over(dir: tempfile::TempDir, journal: Journal, engine: &str) -> Self {
+        let (tx, told) = unbounded_channel();
+        let ears = Ears(tx).start();
+        let config = RegistryConfig {
+            endpoint: EngineEndpoint::parse(engine, None).unwrap(),
+            workspace_key: Some("rk_live_1".into()),
+            workspace: Some("ws1".into()),
+            instance: "quay".to_owned(),
+            agent_type: "human".to_owned(),
+            identity_file: dir.path().join("identity.json"),
+            cwd: dir.path().to_owned(),
+            channels: vec!["general".to_owned()],
+        };
+        let doors = RegistryDoors {
+            register: post(&ears),
+            deregister: post(&ears),
+            inventory: post(&ears),
+            absent: post(&ears),
+            invocation_ended: post(&ears),
+            build: post(&ears),
+            close: post(&ears),
+            publish: post(&ears),
+        };
+        let id = ActorId::sole(ActorKind::AgentRegistry);
+        let (registry, seat) = Seat::reserve(id, &Directory::default());
+        let kept = journal.clone();
+        seat.start(None, move |_, life| {
+            AgentRegistry::new(life, config, doors, kept, ReadinessBoard::default())
+        });
+        Self { dir, journal, registry, ears, told }
+    }
+
+    fn tell<M>(&self, message: M)
+    where
+        M: actix::Message<Result = ()> + Send + 'static,
+        AgentRegistry: Handler<M>,
+    {
+        self.registry.post().tell(message).unwrap();
+    }
+
+    fn up(&self) {
+        self.tell(SessionUp {
+            epoch: Epoch(1),
+            node_id: "node_1".into(),
+            node_name: "quay".into(),
+            dialect: Dialect::V5,
+        });
+    }
+
+    fn down(&self) {
+        self.tell(SessionDown { why: "eof".to_owned(), retry_at: None });
+    }
+
+    /// What a client asks for when it asks for the same as [`House::invoke`].
+    fn spec(&self) -> SpawnSpec {
+        SpawnSpec {
+            name: name("ann"),
+            program: "cat".to_owned(),
+            args: vec!["-u".to_owned()],
+            cwd: self.dir.path().to_owned(),
+            env: BTreeMap::new(),
+            channels: vec!["general".to_owned()],
+            task: None,
+            harness: None,
+            model: None,
+            size: TermSize::default(),
+            session_ref: None,
+        }
+    }
+
+    fn spawn(&self) -> Answer<Result<Spawned, SpawnRefused>> {
+        let spec = self.spec();
+        self.registry.post::<Spawn>().ask(|reply| Spawn { spec, origin: Origin::Api, reply })
+    }
+
+    fn invoke(&self, invocation: &str, spawn: InvokedSpawn) {
+        self.tell(Invoke { invocation: invocation.into(), action: Action::Spawn(spawn) });
+    }
+
+    fn release(&self, invocation: &str, agent: &str) {
+        let action = Action::Release { name: Some(agent.to_owned()), reason: None };
+        self.tell(Invoke { invocation: invocation.into(), action });
+    }
+
+    /// The next thing that is said to anybody, but for events and the inventory.
+    async fn next(&mut self) -> Told {
+        loop {
+            match timeout(PATIENCE, self.told.recv()).await.expect("nothing is said").unwrap() {
+                Told::Other | Told::Inventory(_) => {}
+                told => return told,
+            }
+        }
+    }
+
+    /// The next inventory that is as wanted.
+    async fn listed(&mut self, wanted: &[&str]) -> Vec<InventoryItem> {
+        loop {
+            let told = timeout(PATIENCE, self.told.recv()).await;
+            let told = told.unwrap_or_else(|_| panic!("never listed: {wanted:?}")).unwrap();
+            if let Told::Inventory(set) = told
+                && set.agents.iter().map(|item| item.name.as_str()).eq(wanted.iter().copied())
+            {
+                return set.agents;
+            }
+        }
+    }
+
+    async fn asked_to_register(&mut self) -> RegisterAgent {
+        match self.next().await {
+            Told::Register(asked) => asked,
+            other => panic!("{} before the registration", what(&other)),
+        }
+    }
+
+    async fn asked_to_build(&mut self) -> BuildRooms {
+        match self.next().await {
+            Told::Build(build) => build,
+            other => panic!("{} instead of rooms", what(&other)),
+        }
+    }
+
+    async fn ended(&mut self) -> InvocationEnded {
+        match self.next().await {
+            Told::Ended(ended) => ended,
+            other => panic!("{} instead of a result", what(&other)),
+        }
+    }
+
+    /// Brings an agent to life that was asked for, and answers what its rooms were built from.
+    async fn bring_up(&mut self) -> (SpawnSpec, AgentEnv) {
+        self.asked_to_register().await.reply.send(Ok(registration()));
+        let build = self.asked_to_build().await;
+        build.reply.send(rooms(&self.ears));
+        build.started.send(Ok(started()));
+        (build.spec, build.relay_env)
+    }
+}
+
+fn what(told: &Told) -> &'static str {
+    match told {
+        Told::Register(_) => "a registration",
+        Told::Deregister(_) => "a deregistration",
+        Told::Inventory(_) => "an inventory",
+        Told::Ended(_) => "a result",
+        Told::Build(_) => "rooms",
+        Told::Close => "the closing of rooms",
+        Told::Terminate => "the end of a process",
+        Told::Other => "something else",
+    }
+}
+
+fn name(name: &str) -> AgentName {
+    AgentName::parse(name).unwrap()
+}
+
+fn asked() -> InvokedSpawn {
+    InvokedSpawn { name: Some("ann".into()), cli: Some("cat -u".into()), ..InvokedSpawn::default() }
+}
+
+fn registration() -> Registration {
+    Registration { agent_id: "7".into(), token: AgentToken::from("at_live_7".to_owned()), ack_seq: None }
+}
+
+fn started() -> Started {
+    Started { pid: 4242, harness: "plain".into(), spawn: "s".into(), at_tick: 1 }
+}
+
+fn rooms(ears: &actix::Addr<Ears>) -> Rooms {
+    Rooms {
+        view: Arc::new(WorkerView::default()),
+        cursor: post(ears),
+        input: post(ears),
+        resize: post(ears),
+        snapshot: post(ears),
+        terminate: post(ears),
+    }
+}
+
+fn exit(by: EndedBy) -> ExitRecord {
+    ExitRecord {
+        code: Some(0),
+        signal: None,
+        core_dumped: false,
+        by,
+        uptime_ms: 1,
+        last_output: String::new(),
+        swept: Vec::new(),
+    }
+}
+
+#[actix::test]
+async fn a_client_and_the_engine_get_the_same_agent_by_the_same_way() {
+    let mut by_client = House::new();
+    by_client.up();
+    let answer = by_client.spawn();
+    let (spec, env) = by_client.bring_up().await;
+    assert_eq!(answer.await.unwrap().unwrap().agent_id, "7".into());
+
+    let mut by_engine = House::over(by_client.dir, by_client.journal, "http://127.0.0.1:9");
+    by_engine.up();
+    by_engine.invoke("inv_1", asked());
+    let (engine_spec, engine_env) = by_engine.bring_up().await;
+    assert_eq!(by_engine.ended().await.result, InvocationResult::Spawned { name: name("ann") });
+
+    assert_eq!(engine_spec, spec);
+    let told = |env: &AgentEnv| (env.token.expose().to_owned(), env.base_url.clone(), env.workspace.clone());
+    assert_eq!(told(&engine_env), told(&env));
+    assert_eq!(env.token.expose(), "at_live_7", "the token of its own registration");
+}
+
+#[actix::test]
+async fn the_registration_carries_invocation_and_session_and_comes_before_the_process() {
+    let mut house = House::new();
+    house.up();
+    house.invoke("inv_1", InvokedSpawn { session_ref: Some("s-1".into()), ..asked() });
+    let register = house.asked_to_register().await;
+    assert_eq!(register.invocation, Some("inv_1".into()));
+    assert_eq!(register.session_ref, Some("s-1".into()));
+    assert!(matches!(house.told.try_recv(), Err(_) | Ok(Told::Inventory(_))), "nothing starts meanwhile");
+    register.reply.send(Ok(registration()));
+    assert_eq!(house.asked_to_build().await.spec.session_ref, Some("s-1".into()));
+
+    let mut house = House::new();
+    house.up();
+    house.spawn();
+    let register = house.asked_to_register().await;
+    assert_eq!((register.invocation, register.session_ref), (None, None));
+}
+
+#[actix::test]
+async fn an_agent_is_in_the_inventory_while_it_lives_and_out_of_it_at_its_end() {
+    let mut house = House::new();
+    house.up();
+    house.invoke("inv_1", asked());
+    house.bring_up().await;
+    assert_eq!(house.listed(&["ann"]).await[0].agent_id, "7".into());
+    house.tell(ChildExited { name: name("ann"), worker: Generation(1), exit: exit(EndedBy::Itself) });
+    let mut seen = Vec::new();
+    loop {
+        match timeout(PATIENCE, house.told.recv()).await.unwrap().unwrap() {
+            Told::Inventory(set) if set.agents.is_empty() => break,
+            Told::Close => seen.push("closed"),
+            Told::Deregister(gone) => {
+                assert_eq!(gone.agent_id, "7".into());
+                seen.push("deregistered");
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(seen, ["closed", "deregistered"]);
+}
+
+#[actix::test]
+async fn a_start_that_fails_is_undone_whoever_asked() {
+    let refused = || SpawnRefused::BadProgram { program: "cat".into(), why: "gone".into() };
+    for by_engine in [false, true] {
+        let mut house = House::new();
+        house.up();
+        let answer = if by_engine {
+            house.invoke("inv_1", asked());
+            None
+        } else {
+            Some(house.spawn())
+        };
+        house.asked_to_register().await.reply.send(Ok(registration()));
+        let build = house.asked_to_build().await;
+        build.reply.send(rooms(&house.ears));
+        build.started.send(Err(refused()));
+        assert!(matches!(house.next().await, Told::Close));
+        assert!(matches!(house.next().await, Told::Deregister(gone) if gone.agent_id == "7".into()));
+        match answer {
+            Some(answer) => assert_eq!(answer.await.unwrap().unwrap_err(), refused()),
+            None => {
+                let InvocationResult::Failed(why) = house.ended().await.result else { panic!("a success") };
+                assert!(why.starts_with("spawn_failed: "), "{why}");
+            }
+        }
+        house.listed(&[]).await;
+    }
+}
+
+#[actix::test]
+async fn releasing_an_agent_that_never_was_is_an_error_to_the_engine_and_one_that_has_ended_is_not() {
+    let mut house = House::new();
+    house.up();
+    house.release("inv_0", "ghost");
+    let InvocationResult::Failed(why) = house.ended().await.result else { panic!("a success") };
+    assert!(why.starts_with("release_failed: "), "{why}");
+
+    house.invoke("inv_1", asked());
+    house.bring_up().await;
+    house.ended().await;
+    house.release("inv_2", "ann");
+    assert!(matches!(house.next().await, Told::Terminate), "the process first");
+    house.tell(ChildExited { name: name("ann"), worker: Generation(1), exit: exit(EndedBy::Release) });
+    assert!(matches!(house.next().await, Told::Close));
+    assert!(matches!(house.next().await, Told::Deregister(_)));
+    let released = InvocationResult::Released { name: name("ann") };
+    assert_eq!(house.ended().await.result, released);
+
+    house.release("inv_3", "ann");
+    assert_eq!(house.ended().await.result, released, "the same end, and nothing is done twice");
+    let answer = house.registry.post::<Release>().ask(|reply| Release {
+        name: name("ann"),
+        reason: None,
+        origin: Origin::Api,
+        force: false,
+        reply,
+    });
+    assert!(matches!(answer.await.unwrap(), Released::AlreadyGone));
+}
+
+#[actix::test]
+async fn an_invocation_that_comes_again_is_answered_and_not_run_even_after_a_restart() {
+    let mut house = House::new();
+    house.up();
+    house.invoke("inv_1", asked());
+    house.invoke("inv_1", asked());
+    house.bring_up().await;
+    let result = house.ended().await;
+    house.invoke("inv_1", asked());
+    assert_eq!(house.ended().await, result);
+
+    let mut house = house.again();
+    house.up();
+    house.invoke("inv_1", asked());
+    assert_eq!(house.ended().await, result, "from the journal");
+}
+
+// Over HTTP, when the socket is down.
+
+/// An engine's HTTP side that answers agents and bindings, and remembers what it was asked.
+async fn engine(binding: u16) -> (String, Arc<Mutex<Vec<String>>>) {
+    let seen: Arc<Mutex<Vec<String>>> = Arc::default();
+    let log = seen.clone();
+    let server = HttpServer::new(move || {
+        let log = log.clone();
+        App::new().default_service(web::to(move |request: HttpRequest, body: web::Bytes| {
+            let line = format!("{} {}", request.method(), request.path());
+            log.lock().unwrap().push(line.clone());
+            let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+            async move {
+                let ok = |data: Value| HttpResponse::Ok().json(json!({"ok": true, "data": data}));
+                match line.as_str() {
+                    "POST /v1/agents" => ok(json!({
+                        "id": "7", "name": body["name"], "token": "at_live_7", "status": "online",
+                        "created_at": "2026-01-01T00:00:00.000Z"
+                    })),
+                    "POST /v1/nodes/quay/agents" if binding == 200 => ok(json!({
+                        "agent_id": "7", "agent_name": "ann", "node_id": "node_1", "node_name": "quay",
+                        "status": "active", "name": "ann"
+                    })),
+                    _ => {
+                        let status = actix_web::http::StatusCode::from_u16(binding.max(400)).unwrap();
+                        let error = json!({"code": "node_not_found", "message": "words"});
+                        HttpResponse::build(status).json(json!({"ok": false, "error": error}))
+                    }
+                }
+            }
+        }))
+    });
+    let server = server.workers(1).disable_signals().bind(("127.0.0.1", 0)).unwrap();
+    let url = format!("http://{}", server.addrs()[0]);
+    actix_rt::spawn(server.run());
+    (url, seen)
+}
+
+/// A house whose session was live and is down.
+async fn cut_off(binding: u16) -> (House, Arc<Mutex<Vec<String>>>) {
+    let (url, seen) = engine(binding).await;
+    let house = House::at(&url);
+    house.up();
+    house.down();
+    (house, seen)
+}
+
+#[actix::test]
+async fn without_a_session_an_agent_is_registered_over_http_and_bound_to_this_node() {
+    let (mut house, seen) = cut_off(200).await;
+    let answer = house.spawn();
+    let build = house.asked_to_build().await;
+    assert_eq!(build.relay_env.token.expose(), "at_live_7");
+    build.reply.send(rooms(&house.ears));
+    build.started.send(Ok(started()));
+    assert_eq!(answer.await.unwrap().unwrap().warning, None);
+    let asked = seen.lock().unwrap()[..2].to_vec();
+    assert_eq!(asked, ["POST /v1/agents", "POST /v1/nodes/quay/agents"]);
+}
+
+#[actix::test]
+async fn an_agent_that_could_not_be_bound_is_a_warning_to_a_client_and_a_failure_to_the_engine() {
+    let (mut house, _) = cut_off(404).await;
+    let answer = house.spawn();
+    let build = house.asked_to_build().await;
+    build.reply.send(rooms(&house.ears));
+    build.started.send(Ok(started()));
+    let warning = answer.await.unwrap().unwrap().warning.unwrap();
+    assert!(warning.contains("not bound"), "{warning}");
+
+    let (mut house, _) = cut_off(404).await;
+    house.invoke("inv_1", asked());
+    assert!(matches!(house.next().await, Told::Deregister(gone) if gone.agent_id == "7".into()));
+    let InvocationResult::Failed(why) = house.ended().await.result else { panic!("a success") };
+    assert!(why.contains("not bound"), "{why}");
+    house.listed(&[]).await;
+}
+
+#[actix::test]
+async fn a_session_that_is_up_is_the_only_way_to_register() {
+    let (url, seen) = engine(200).await;
+    let mut house = House::at(&url);
+    house.up();
+    let answer = house.spawn();
+    let register = house.asked_to_register().await;
+    let refused = RegisterRefused::Engine { code: "node_capacity_exceeded".into(), message: "full".into() };
+    register.reply.send(Err(refused.clone()));
+    assert_eq!(answer.await.unwrap().unwrap_err(), SpawnRefused::NotRegistered(refused));
+    assert_eq!(*seen.lock().unwrap(), Vec::<String>::new(), "a refusal is no reason to go over HTTP");
+}
