@@ -10,6 +10,7 @@ mod actors;
 mod broker;
 mod client;
 mod connection;
+mod dead_letters;
 mod demo;
 mod down;
 mod exit;
@@ -64,6 +65,8 @@ enum Command {
     Explain(explain::Args),
     /// Show an agent's screen.
     Snapshot(snapshot::Args),
+    /// List the messages that could not be put into an agent, or try them again.
+    DeadLetters(dead_letters::Args),
     /// Show every actor of the broker: state, restarts, mailbox.
     Actors(actors::Args),
     /// Wake what waits for a person, for example after the workspace key was refused.
@@ -103,6 +106,7 @@ impl Cli {
             Command::Explain(args) => explain::run(&args, env),
             Command::Snapshot(args) => snapshot::run(&args, env),
             Command::DumpPty(args) => snapshot::dump(args, env),
+            Command::DeadLetters(args) => dead_letters::run(&args, env),
             Command::Actors(args) => actors::run(&args, env),
             Command::Resume(args) => resume::run(&args, env),
             Command::Down(args) => down::run(&args, env),

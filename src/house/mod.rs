@@ -108,6 +108,8 @@ async fn live(
             list: rooms.registry.post(),
             find: rooms.registry.post(),
             send: rooms.registry.post(),
+            dead_letters: rooms.registry.post(),
+            redeliver: rooms.registry.post(),
             subscribe: rooms.hub.post(),
             replay: rooms.hub.post(),
             shutdown: rooms.supervisor.post(),

@@ -25,6 +25,7 @@ use crate::{
     ids::AgentName,
     messages::{
         Answer,
+        dead_letter::ListDeadLetters,
         delivery::ObserveCursor,
         lifecycle::{ActorId, ActorKind},
         pty::{Snapshot, TakeSnapshot, WorkerDetail, WorkerView},
@@ -131,6 +132,8 @@ pub(super) async fn agent(api: Data<Api>, name: Path<String>) -> Result<HttpResp
     let output = view.as_deref().and_then(|view| last_output(view, now));
     let down: Vec<_> = [&worker_probe, &cursor_probe].into_iter().flatten().filter_map(down).collect();
     let session = api.readiness.get();
+    let letters = prompt(api.doors.dead_letters.ask(ListDeadLetters)).await.unwrap_or_default();
+    let dead_letters = letters.iter().filter(|letter| letter.name == name).count();
     let verdict = explain(&Facts {
         name: name.as_str(),
         phase: doors.as_ref().map(|doors| doors.view.phase),
@@ -138,6 +141,7 @@ pub(super) async fn agent(api: Data<Api>, name: Path<String>) -> Result<HttpResp
         cursor: cursor.as_ref(),
         down: &down,
         session: &session,
+        dead_letters,
         quiet_for: output.as_ref().map(|output| Duration::from_millis(output.ago_ms)),
     });
     let last = cursor.as_ref().and_then(|cursor| cursor.last.clone());
@@ -153,6 +157,7 @@ pub(super) async fn agent(api: Data<Api>, name: Path<String>) -> Result<HttpResp
         "state": worker,
         "last_message": last,
         "cursor": cursor,
+        "dead_letters": dead_letters,
         "last_output": output,
         "screen": snapshot.map(|snapshot| screen(&snapshot)),
         "session": session,

@@ -21,6 +21,8 @@ pub(super) struct Facts<'a> {
     /// Actors of this agent that do not run, and what they do instead (`delivery_cursor` is `restarting`).
     pub(super) down: &'a [(&'a str, String)],
     pub(super) session: &'a Readiness,
+    /// Its messages that could not be put in.
+    pub(super) dead_letters: usize,
     /// Since the last output; `None` before any.
     pub(super) quiet_for: Option<Duration>,
 }
@@ -43,6 +45,10 @@ pub(super) fn explain(facts: &Facts<'_>) -> Verdict {
         let message = message_of(facts);
         clauses.push(message.text);
         next = next.or(message.next);
+        if let Some(letters) = letters_of(facts.dead_letters) {
+            clauses.push(letters);
+            next = next.or_else(|| Some("see why with `relay-broker dead-letters`".to_owned()));
+        }
         if let Readiness::Offline { why, next: retry } = facts.session {
             clauses.push(format!("the node is offline ({why}), so new messages wait at the engine"));
             next = next.or_else(|| Some(retry.clone()));
@@ -172,6 +178,14 @@ fn message_of(facts: &Facts<'_>) -> Message {
     message
 }
 
+fn letters_of(count: usize) -> Option<String> {
+    match count {
+        0 => None,
+        1 => Some("1 message could not be put in".to_owned()),
+        n => Some(format!("{n} messages could not be put in")),
+    }
+}
+
 fn settled(what: &str, last: &LastDelivery, cursor: &CursorView) -> String {
     let reached = last.rung.map_or("was set aside", so_far);
     let acked = last.seq.0 == 0 || cursor.acked >= last.seq;
@@ -230,6 +244,7 @@ mod tests {
         cursor: Option<CursorView>,
         down: Vec<(&'static str, String)>,
         session: Readiness,
+        dead_letters: usize,
     }
 
     fn live_session() -> Readiness {
@@ -243,6 +258,7 @@ mod tests {
             cursor: Some(CursorView::default()),
             down: Vec::new(),
             session: live_session(),
+            dead_letters: 0,
         }
     }
 
@@ -289,6 +305,7 @@ mod tests {
             cursor: case.cursor.as_ref(),
             down: &case.down,
             session: &case.session,
+            dead_letters: case.dead_letters,
             quiet_for: Some(Duration::from_secs(4)),
         })
     }
@@ -329,6 +346,10 @@ mod tests {
             (
                 Case { cursor: Some(cursor(Some(Rung::Landed), "the composer to take it", 2)), ..idle() },
                 "alice is idle (prompt at row 3), last output 4 s ago; its last message (seq 3 from bob) stands in the composer and waits for: the composer to take it; next: its text stands in the composer: look at the screen, POST /api/input/alice if it needs a key",
+            ),
+            (
+                Case { dead_letters: 2, ..idle() },
+                "alice is idle (prompt at row 3), last output 4 s ago; no message has come for it yet; 2 messages could not be put in; next: see why with `relay-broker dead-letters`",
             ),
             (
                 Case { session: offline.clone(), ..idle() },

@@ -9,6 +9,7 @@ mod api;
 mod auth;
 mod body;
 mod connection;
+mod dead_letters;
 mod debug;
 mod error;
 mod events;
@@ -49,6 +50,7 @@ use self::{
 use crate::{
     ids::{AgentId, ApiKey, WorkspaceId, WorkspaceKey},
     messages::{
+        dead_letter::{ListDeadLetters, RedeliverLetters},
         lifecycle::{Resume, Shutdown},
         observe::{Replay, Subscribe},
         readiness::ReadinessBoard,
@@ -144,6 +146,10 @@ pub struct HttpDoors {
     pub resume: Post<Resume>,
     /// To the registry.
     pub send: Post<SendMessage>,
+    /// To the registry.
+    pub dead_letters: Post<ListDeadLetters>,
+    /// To the registry.
+    pub redeliver: Post<RedeliverLetters>,
 }
 
 /// Why the server did not start.
@@ -266,6 +272,8 @@ fn routes(app: &mut ServiceConfig, faults: bool) {
     at("/api/send", "POST", vec![post().to(agents::send)]);
     at("/api/input/{name}", "POST", vec![post().to(agents::input)]);
     at("/api/resize/{name}", "POST", vec![post().to(agents::resize)]);
+    at("/api/dead-letters", "GET", vec![get().to(dead_letters::list)]);
+    at("/api/dead-letters/redeliver", "POST", vec![post().to(dead_letters::redeliver)]);
     at("/api/session", "GET", vec![get().to(status::session)]);
     at("/api/session/renew", "POST", vec![post().to(status::renew)]);
     at("/api/status", "GET", vec![get().to(status::status)]);

@@ -37,6 +37,7 @@ pub(super) async fn health(api: Data<Api>) -> HttpResponse {
         "memberships": memberships,
         "agentCount": api.agent_count(),
         "pendingDeliveryCount": pending(&api),
+        "deadLetterCount": api.fact(ActorKind::Journal, "dead_letters"),
         "wsConnections": api.streams.count(),
         "memoryMb": memory_of("self").map(|bytes| bytes / (1 << 20)),
         "relaycastConnected": live,

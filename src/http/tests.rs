@@ -20,6 +20,7 @@ use crate::{
     actors::event_hub::EventHub,
     ids::{AgentName, EventSeq, MsgId, Seq},
     messages::{
+        dead_letter::{DeadLetter, Letters, RedeliverRefused, Redelivery},
         delivery::{CursorView, LastDelivery, ObserveCursor, Rung},
         lifecycle::{ActorId, ActorKind},
         observe::{Event, FEED_CAP, Publish, RING_CAP},
@@ -44,6 +45,7 @@ struct Script {
     inputs: Vec<Vec<u8>>,
     refuse_spawn: Option<SpawnRefused>,
     refuse_send: Option<SendRefused>,
+    letters: Vec<DeadLetter>,
     /// Registry and worker take questions and never answer.
     silent: bool,
 }
@@ -116,6 +118,22 @@ handles!(FindAgent, |rooms, asked| {
     } else {
         asked.reply.send(rooms.agent.clone().filter(|doors| doors.view.spec.name == asked.name));
     }
+});
+handles!(ListDeadLetters, |rooms, asked| {
+    asked.0.send(lock(&rooms.script).letters.clone());
+});
+handles!(RedeliverLetters, |rooms, asked| {
+    let wanted = |letter: &&DeadLetter| match &asked.which {
+        Letters::All => true,
+        Letters::Of(id) => letter.delivery == *id,
+    };
+    let tried = |letter: &DeadLetter| Redelivery {
+        delivery: letter.delivery.clone(),
+        name: letter.name.clone(),
+        outcome: if letter.name.as_str() == "al" { Ok(()) } else { Err(RedeliverRefused::NotLive) },
+    };
+    let tried = lock(&rooms.script).letters.iter().filter(wanted).map(tried).collect();
+    asked.reply.send(tried);
 });
 handles!(Input, |rooms, asked| {
     let taken = asked.bytes.len();
@@ -273,6 +291,8 @@ fn try_house(options: Options) -> Result<House, HttpError> {
         replay: hub.post(),
         shutdown: rooms.post(),
         resume: rooms.post(),
+        dead_letters: rooms.post(),
+        redeliver: rooms.post(),
     };
     let server = serve(config, doors, directory, readiness.clone())?;
     Ok(House { server, script, hub, readiness, ends })
@@ -803,4 +823,64 @@ async fn a_taken_port_is_said_with_the_next_step() {
     let taken = Options { port: house.server.addr().port(), ..Options::default() };
     let error = try_house(taken).err().expect("a taken port is refused");
     assert!(error.to_string().contains("--api-port"), "{error}");
+}
+
+fn letter(id: &str, name: &str) -> DeadLetter {
+    DeadLetter {
+        agent: "7".into(),
+        name: AgentName::parse(name).unwrap(),
+        delivery: id.into(),
+        seq: Seq(3),
+        note: crate::messages::delivery::Note {
+            from: "bob".into(),
+            target: name.into(),
+            thread: None,
+            msg_id: "m3".into(),
+            body: "mind the tide".into(),
+            sent_at: None,
+            system: false,
+        },
+        reason: "the composer refused it".into(),
+        attempts: 2,
+        landed: false,
+        at_ms: 0,
+    }
+}
+
+#[actix::test]
+async fn dead_letters_are_listed_and_tried_again_one_or_all() {
+    let house = house();
+    lock(&house.script).letters = vec![letter("d1", "al"), letter("d2", "gone")];
+    let got = house.get("/api/dead-letters").await.json();
+    assert_eq!(got["count"], 2);
+    let first = &got["dead_letters"][0];
+    for (key, value) in [
+        ("id", json!("d1")),
+        ("name", json!("al")),
+        ("event_id", json!("m3")),
+        ("body", json!("mind the tide")),
+        ("reason", json!("the composer refused it")),
+        ("at", json!("1970-01-01T00:00:00Z")),
+    ] {
+        assert_eq!(first[key], value, "{key}");
+    }
+
+    let path = "/api/dead-letters/redeliver";
+    let one = house.post(path, r#"{"id":"d1"}"#).await;
+    assert_eq!((one.status, one.json()["redelivered"].clone()), (200, json!(["d1"])));
+    let all = house.post(path, r#"{"all":true}"#).await.json();
+    assert_eq!((all["success"].clone(), all["redelivered"].clone()), (json!(false), json!(["d1"])));
+    assert_eq!(all["failed"][0]["code"], "agent_not_running");
+    for (body, status, code) in [
+        (r#"{"id":"d2"}"#, 409, "agent_not_running"),
+        (r#"{"id":"d9"}"#, 404, "dead_letter_not_found"),
+        ("{}", 400, "invalid_request"),
+        (r#"{"id":"d1","all":true}"#, 400, "invalid_request"),
+    ] {
+        let got = house.post(path, body).await;
+        assert_eq!((got.status, got.json()["code"].clone()), (status, json!(code)), "{body}");
+    }
+    lock(&house.script).letters.clear();
+    let none = house.post(path, r#"{"all":true}"#).await;
+    assert_eq!((none.status, none.json()["success"].clone()), (200, json!(true)));
 }

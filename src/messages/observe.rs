@@ -128,6 +128,12 @@ pub enum Event {
         event_id: MsgId,
         reason: String,
     },
+    /// A dead letter was tried again, and is in.
+    DeadLetterRedelivered {
+        name: AgentName,
+        delivery_id: DeliveryId,
+        event_id: MsgId,
+    },
     SessionState {
         state: &'static str,
         detail: String,

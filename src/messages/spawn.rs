@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Reply, delivery::*, pty::*, told};
+use super::{Reply, dead_letter::Redeliver, delivery::*, pty::*, told};
 use crate::{
     ids::{AgentId, AgentName, InvocationId, SessionRef, SpawnId},
     supervision::Post,
@@ -215,6 +215,8 @@ pub struct Rooms {
     pub view: Arc<WorkerView>,
     /// The cursor's numbers.
     pub cursor: Post<ObserveCursor>,
+    /// A dead letter, once more.
+    pub redeliver: Post<Redeliver>,
     /// Keystrokes.
     pub input: Post<Input>,
     /// Window size.

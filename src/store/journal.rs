@@ -423,11 +423,13 @@ impl Inner {
     fn show(&self) {
         let count = |number: &AtomicU64| number.load(Ordering::Relaxed).to_string();
         let counts = &self.counts;
+        let dead_letters = self.lock().state.dead_letter_count();
         self.probe.set_detail(Detail::Facts(vec![
             ("records", count(&counts.records)),
             ("bytes", count(&counts.bytes)),
             ("file_bytes", count(&counts.file_bytes)),
             ("fsyncs", count(&counts.fsyncs)),
+            ("dead_letters", dead_letters.to_string()),
             ("last_batch", count(&counts.last_batch)),
             ("largest_batch", count(&counts.largest_batch)),
             ("compactions", count(&counts.compactions)),

@@ -10,8 +10,9 @@ mod spans;
 mod state;
 pub mod token_cache;
 
+pub use crate::messages::dead_letter::DeadLetter;
 pub use journal::{Journal, JournalError, Ticket};
-pub use record::{DeadLetter, LiveAgent, Outcome, Record};
+pub use record::{LiveAgent, Outcome, Record};
 pub use seen::{SEEN_MAX, Seen};
 pub use spans::Spans;
 pub use state::{

@@ -5,10 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::CursorState;
 use crate::{
     ids::{AgentId, AgentName, DeliveryId, InvocationId, MsgId, Seq, SpawnId},
-    messages::{
-        delivery::{Note, Rung},
-        invoke::InvocationResult,
-    },
+    messages::{dead_letter::DeadLetter, delivery::Rung, invoke::InvocationResult},
 };
 
 /// One thing that happened and must outlive the process.
@@ -112,29 +109,6 @@ pub enum Outcome {
     Duplicate,
     /// It cannot be read, or is of a kind that nobody knows.
     Unusable,
-}
-
-/// A delivery that could not be put in.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeadLetter {
-    /// Whose.
-    pub agent: AgentId,
-    /// Its name at that time.
-    pub name: AgentName,
-    /// Which delivery.
-    pub delivery: DeliveryId,
-    /// Its place; 0 for a frame outside the mailbox.
-    pub seq: Seq,
-    /// What it said.
-    pub note: Note,
-    /// Why, in words for a person.
-    pub reason: String,
-    /// How often it was tried.
-    pub attempts: u32,
-    /// True when the text stands in the agent's composer all the same.
-    pub landed: bool,
-    /// When, in milliseconds since the Unix epoch.
-    pub at_ms: u64,
 }
 
 /// An agent whose process runs, or ran when the broker ended.

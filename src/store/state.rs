@@ -238,6 +238,10 @@ impl State {
         self.dead.iter().cloned().collect()
     }
 
+    pub(super) fn dead_letter_count(&self) -> usize {
+        self.dead.len()
+    }
+
     pub(super) fn invocation(&self, id: &InvocationId) -> Option<InvocationResult> {
         self.ended.iter().find(|ended| ended.invocation == *id).map(|ended| ended.result.clone())
     }

@@ -45,6 +45,11 @@ pub(super) enum Event {
         delivery: Arc<Delivery>,
         credit: Credit,
     },
+    /// A dead letter is to be tried again, outside the mailbox.
+    Again {
+        delivery: Arc<Delivery>,
+        credit: Credit,
+    },
     Report(InjectReport),
     WorkerUp(WorkerUp),
     WorkerGone {
@@ -124,6 +129,21 @@ pub(super) struct Held {
     told: Told,
     waiting: String,
     end: Option<End>,
+}
+
+impl Held {
+    fn new(delivery: Arc<Delivery>, credit: Credit) -> Self {
+        Self {
+            delivery,
+            credit,
+            attempts: 0,
+            rung: None,
+            uncertain: false,
+            told: Told::default(),
+            waiting: String::new(),
+            end: None,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -364,17 +384,16 @@ impl Book {
     pub(super) fn step(&mut self, at: Moment, event: Event, out: &mut Vec<Effect>) {
         match event {
             Event::Deliver { epoch, delivery, credit } => {
-                let one = Held {
-                    delivery,
-                    credit,
-                    attempts: 0,
-                    rung: None,
-                    uncertain: false,
-                    told: Told::default(),
-                    waiting: String::new(),
-                    end: None,
-                };
-                self.deliver(at, epoch, one, out);
+                self.deliver(at, epoch, Held::new(delivery, credit), out);
+            }
+            Event::Again { delivery, credit } => {
+                if !self.gone {
+                    // A person wants it, whatever is known of it.
+                    self.fanout.insert(delivery.delivery_id.clone());
+                    // The earlier attempts may have left their traces in the terminal.
+                    let one = Held { uncertain: true, ..Held::new(delivery, credit) };
+                    self.enter(at, one, out);
+                }
             }
             Event::Report(report) => self.report(at, report, out),
             Event::WorkerUp(worker) => self.worker_up(worker),

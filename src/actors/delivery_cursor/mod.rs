@@ -33,18 +33,21 @@ use self::book::{Book, Effect, Event, Fact, Moment, Origin};
 use crate::{
     ids::{AgentId, AgentName, DeliveryId, Epoch, Seq},
     messages::{
+        dead_letter::{DeadLetter, Redeliver, RedeliverRefused},
         delivery::{
-            Ack, CancelInjections, Deliver, Delivery, EpochStarted, Inject, InjectReport, Journalled, Lane,
-            ObserveCursor, RequestReplay, WorkerGone, WorkerUp,
+            Ack, CancelInjections, Content, Deliver, Delivery, EpochStarted, Inject, InjectReport,
+            Journalled, Lane, Mode, ObserveCursor, RequestReplay, WorkerGone, WorkerUp,
         },
         observe::{self, Publish},
     },
-    store::{Journal, Ticket},
+    store::{Journal, Record, Ticket},
     supervision::{Detail, Lifeline, Post},
 };
 
 /// Panics with the same delivery in hand before it is a dead letter.
 const POISON_PANICS: u32 = 3;
+/// What a dead letter takes beside its text, for the room it is accounted.
+const LETTER_OVERHEAD: usize = 512;
 
 /// Whose mailbox.
 #[derive(Clone, Debug)]
@@ -93,6 +96,8 @@ pub struct DeliveryCursor {
     /// Panics by the delivery that was in hand.
     panics: HashMap<DeliveryId, u32>,
     condemned: HashSet<DeliveryId>,
+    /// Dead letters that are being tried again, by the id of the new attempt.
+    again: HashMap<DeliveryId, DeadLetter>,
     worker: Option<WorkerUp>,
     gone: Option<String>,
     /// A delivery that makes the rules panic.
@@ -143,6 +148,7 @@ impl DeliveryCursor {
             in_hand: None,
             panics: HashMap::new(),
             condemned: HashSet::new(),
+            again: HashMap::new(),
             worker: None,
             gone: None,
             #[cfg(test)]
@@ -236,7 +242,12 @@ impl DeliveryCursor {
                         "delivery became a dead letter"
                     );
                 }
+                let ended = matches!(fact, Fact::Acked(_) | Fact::DeadLettered { .. });
+                let proven = matches!(fact, Fact::Acked(_));
                 facts::publish(&self.config.name, &delivery, fact, at.wall_ms, |event| self.publish(event));
+                if ended && let Some(letter) = self.again.remove(&delivery.delivery_id) {
+                    self.tried_again(letter, proven);
+                }
             }
             Effect::Skipped { from, to } => {
                 warn!(agent = %self.config.name, %from, %to, "messages never came, given up");
@@ -261,6 +272,42 @@ impl DeliveryCursor {
     fn publish(&self, event: observe::Event) {
         // Without a hub nobody listens.
         self.doors.publish.tell(Publish(event)).ok();
+    }
+
+    /// Tries a dead letter again, as a frame outside the mailbox: no ack depends on it.
+    fn try_again(&mut self, letter: DeadLetter, ctx: &mut Context<Self>) -> Result<(), RedeliverRefused> {
+        if self.gone.is_some() {
+            return Err(RedeliverRefused::NotLive);
+        }
+        let delivery_id = letter.again();
+        if self.again.contains_key(&delivery_id) {
+            return Err(RedeliverRefused::UnderWay);
+        }
+        let bytes = letter.note.body.len() + LETTER_OVERHEAD;
+        let credit = self.lane.take(Seq(0), bytes).ok_or(RedeliverRefused::NoRoom)?;
+        let delivery = Arc::new(Delivery {
+            delivery_id: delivery_id.clone(),
+            msg_id: letter.note.msg_id.clone(),
+            seq: Seq(0),
+            mode: Mode::Wait,
+            content: Content::Inject(letter.note.clone()),
+            repeats: false,
+        });
+        info!(agent = %self.config.name, delivery = %letter.delivery, "dead letter is tried again");
+        self.again.insert(delivery_id, letter);
+        self.in_hand = Some(delivery.clone());
+        self.step(Event::Again { delivery, credit }, ctx);
+        Ok(())
+    }
+
+    /// The new attempt has come to its end: it is in, or it is a letter of its own.
+    fn tried_again(&self, letter: DeadLetter, proven: bool) {
+        let DeadLetter { agent, delivery, note, .. } = letter;
+        self.journal.append(Record::DeadLetterCleared { agent, delivery: delivery.clone() });
+        if proven {
+            let (name, event_id) = (self.config.name.clone(), note.msg_id);
+            self.publish(observe::Event::DeadLetterRedelivered { name, delivery_id: delivery, event_id });
+        }
     }
 
     fn request_replay(&self, ctx: &mut Context<Self>) {
@@ -379,6 +426,8 @@ impl Handler<WorkerGone> for DeliveryCursor {
     fn handle(&mut self, gone: WorkerGone, ctx: &mut Context<Self>) {
         let _turn = self.life.turn();
         self.worker = None;
+        // Their letters are kept.
+        self.again.clear();
         self.gone = Some(gone.reason.clone());
         self.life.state("the agent is gone");
         self.step(Event::WorkerGone { reason: gone.reason }, ctx);
@@ -411,6 +460,17 @@ impl Handler<EpochStarted> for DeliveryCursor {
     fn handle(&mut self, _started: EpochStarted, ctx: &mut Context<Self>) {
         let _turn = self.life.turn();
         self.step(Event::EpochStarted, ctx);
+    }
+}
+
+impl Handler<Redeliver> for DeliveryCursor {
+    type Result = ();
+
+    fn handle(&mut self, redeliver: Redeliver, ctx: &mut Context<Self>) {
+        let _turn = self.life.turn();
+        let Redeliver { letter, reply } = redeliver;
+        // One who gave up waiting finds what came of it in the list.
+        reply.send(self.try_again(letter, ctx));
     }
 }
 

@@ -434,3 +434,69 @@ async fn thousands_of_deliveries_a_second_go_through_one_cursor() {
     println!("{rate:.0} deliveries/s, {:?}", journal.probe().view().detail);
     assert!(rate > 800.0, "{rate:.0} deliveries/s");
 }
+
+impl Room {
+    async fn redeliver(&self, letter: &DeadLetter) -> Result<(), RedeliverRefused> {
+        let letter = letter.clone();
+        self.child.post().ask(|reply| Redeliver { letter, reply }).await.unwrap()
+    }
+}
+
+#[actix::test]
+async fn a_dead_letter_is_tried_again_without_touching_the_mailbox_and_goes_once_it_is_in() {
+    let (_dir, journal) = journal();
+    let room = Room::new(&journal, Some(0));
+    room.up();
+    room.deliver(1);
+    room.until("handed over", |room| room.injected().len() == 1).await;
+    let failed = |reason: &str| InjectStep::Failed { reason: reason.into(), landed: false };
+    room.report("del_1", 1, failed("no"));
+    room.until("acked", |room| room.acked().last() == Some(&1)).await;
+    let letter = journal.dead_letters().remove(0);
+
+    assert_eq!(room.redeliver(&letter).await, Ok(()));
+    assert_eq!(room.redeliver(&letter).await, Err(RedeliverRefused::UnderWay));
+    let again = letter.again().to_string();
+    room.until("again", |room| room.injected().last() == Some(&(again.clone(), 1, true))).await;
+    assert_eq!(journal.dead_letters().len(), 1, "kept until it is in");
+
+    // It fails again: a letter of its own takes the place of the first.
+    room.report(&again, 1, failed("still no"));
+    room.until("replaced", |_| journal.dead_letters().iter().all(|one| one.reason == "still no")).await;
+    let letter = journal.dead_letters().remove(0);
+    assert_eq!((letter.delivery.as_str(), journal.dead_letters().len()), (again.as_str(), 1));
+
+    // Its stamp may be that of the first, to the millisecond; then its next try is the same one again.
+    let letter = DeadLetter { at_ms: letter.at_ms + 1, ..letter };
+    assert_eq!(room.redeliver(&letter).await, Ok(()));
+    room.until("once more", |room| room.injected().len() == 3).await;
+    room.report(letter.again().as_str(), 1, InjectStep::Proven(Rung::Submitted));
+    room.until("told", |room| room.events().last().unwrap() == "dead_letter_redelivered").await;
+    assert!(journal.dead_letters().is_empty());
+    assert!(room.acked().iter().all(|acked| *acked <= 1), "no ack but that of the mailbox");
+
+    room.tell(WorkerGone { reason: "the program ended".into() });
+    assert_eq!(room.redeliver(&letter).await, Err(RedeliverRefused::NotLive));
+}
+
+#[actix::test]
+async fn a_letter_whose_agent_ends_meanwhile_is_kept() {
+    let (_dir, journal) = journal();
+    let room = Room::new(&journal, Some(0));
+    room.up();
+    room.deliver(1);
+    room.until("handed over", |room| room.injected().len() == 1).await;
+    room.report("del_1", 1, InjectStep::Failed { reason: "no".into(), landed: false });
+    room.until("acked", |room| room.acked().last() == Some(&1)).await;
+    let letter = journal.dead_letters().remove(0);
+    assert_eq!(room.redeliver(&letter).await, Ok(()));
+    room.tell(WorkerGone { reason: "the program ended".into() });
+    room.view().await;
+    assert_eq!(journal.dead_letters(), [letter.clone()]);
+
+    // The next process of that agent can have it.
+    let next = Room::new(&journal, Some(1));
+    next.up();
+    assert_eq!(next.redeliver(&letter).await, Ok(()));
+    next.until("handed over", |room| room.injected().len() == 1).await;
+}

@@ -148,6 +148,7 @@ impl Supervisor {
         let rooms = Rooms {
             view,
             cursor: cursor.post(),
+            redeliver: cursor.post(),
             input: worker.post(),
             resize: worker.post(),
             snapshot: worker.post(),

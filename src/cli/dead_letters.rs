@@ -1,0 +1,167 @@
+//! `dead-letters`: the messages that could not be put into an agent, and trying them again.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Exit, Failure,
+    client::{Api, block_on},
+    find::Where,
+    ui,
+};
+use crate::config::Env;
+
+/// How much of a text the list shows.
+const TEXT_SHOWN: usize = 60;
+
+/// `relay-broker dead-letters`
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    /// Print the broker's answer as JSON.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(flatten)]
+    place: Where,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// List them; this is also what happens without a word.
+    List,
+    /// Try one again, or all.
+    Redeliver(RedeliverArgs),
+}
+
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct RedeliverArgs {
+    /// Which, by the id in the list.
+    id: Option<String>,
+    /// Every one.
+    #[arg(long)]
+    all: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct Listing {
+    dead_letters: Vec<Letter>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Letter {
+    id: String,
+    name: String,
+    from: String,
+    reason: String,
+    attempts: u32,
+    #[serde(default)]
+    at: Option<String>,
+    body: String,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Request<'a> {
+    One { id: &'a str },
+    All { all: bool },
+}
+
+#[derive(Debug, Deserialize)]
+struct Reply {
+    redelivered: Vec<String>,
+    failed: Vec<Failed>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Failed {
+    id: String,
+    name: String,
+    message: String,
+}
+
+/// Lists them, or tries them again.
+pub(super) fn run(args: &Args, env: &Env) -> Result<Exit, Failure> {
+    let broker = args.place.find(env)?;
+    match &args.verb {
+        None | Some(Verb::List) => {
+            let answer = block_on(async { Api::new(broker).get("/api/dead-letters").await })?;
+            if args.json {
+                ui::line(&answer.text())?;
+                return Ok(Exit::Ok);
+            }
+            list(answer.read()?)
+        }
+        Some(Verb::Redeliver(which)) => {
+            let request = match &which.id {
+                Some(id) => Request::One { id },
+                None => Request::All { all: which.all },
+            };
+            let answer =
+                block_on(async { Api::new(broker).post("/api/dead-letters/redeliver", &request).await })?;
+            let reply: Reply = answer.read()?;
+            if args.json {
+                ui::line(&answer.text())?;
+            } else {
+                report(&reply)?;
+            }
+            Ok(if reply.failed.is_empty() { Exit::Ok } else { Exit::Failed })
+        }
+    }
+}
+
+fn list(listing: Listing) -> Result<Exit, Failure> {
+    if listing.dead_letters.is_empty() {
+        ui::line("no dead letters")?;
+        return Ok(Exit::Ok);
+    }
+    let row = |letter: Letter| {
+        vec![
+            letter.id,
+            letter.name,
+            ui::plain(&letter.from),
+            letter.at.unwrap_or_else(|| "-".to_owned()),
+            letter.attempts.to_string(),
+            ui::plain(&letter.reason),
+            shortened(&letter.body),
+        ]
+    };
+    let rows: Vec<_> = listing.dead_letters.into_iter().map(row).collect();
+    ui::line(&ui::table(&["ID", "AGENT", "FROM", "AT", "TRIES", "WHY", "TEXT"], &rows))?;
+    ui::line("try one again with `relay-broker dead-letters redeliver ID`")?;
+    Ok(Exit::Ok)
+}
+
+fn report(reply: &Reply) -> Result<(), Failure> {
+    match reply.redelivered.len() {
+        0 if reply.failed.is_empty() => ui::line("no dead letters")?,
+        0 => {}
+        1 => ui::line("1 dead letter is being tried again")?,
+        n => ui::line(&format!("{n} dead letters are being tried again"))?,
+    }
+    for failed in &reply.failed {
+        ui::line(&format!("{} of {}: {}", failed.id, failed.name, failed.message))?;
+    }
+    Ok(())
+}
+
+/// The beginning of a text, on one line.
+fn shortened(text: &str) -> String {
+    let line = ui::plain(text.lines().next().unwrap_or_default());
+    if line.chars().count() <= TEXT_SHOWN && !text.contains('\n') {
+        return line;
+    }
+    line.chars().take(TEXT_SHOWN).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_text_is_shown_by_its_beginning() {
+        assert_eq!(shortened("short"), "short");
+        assert_eq!(shortened("one\ntwo"), "one…");
+        assert_eq!(shortened(&"x".repeat(61)).chars().count(), TEXT_SHOWN + 1);
+    }
+}
