@@ -37,6 +37,7 @@ enum Told {
     Build(BuildRooms),
     Close,
     Terminate,
+    Redeliver(Redeliver),
     Other,
 }
 
@@ -69,6 +70,7 @@ hears! {
     Input => |_said| Told::Other;
     Resize => |_said| Told::Other;
     TakeSnapshot => |_said| Told::Other;
+    Redeliver => |said| Told::Redeliver(said);
 }
 
 fn post<M>(ears: &actix::Addr<Ears>) -> Post<M>
@@ -254,6 +256,7 @@ fn what(told: &Told) -> &'static str {
         Told::Build(_) => "rooms",
         Told::Close => "the closing of rooms",
         Told::Terminate => "the end of a process",
+        Told::Redeliver(_) => "a dead letter",
         Told::Other => "something else",
     }
 }
@@ -278,6 +281,7 @@ fn rooms(ears: &actix::Addr<Ears>) -> Rooms {
     Rooms {
         view: Arc::new(WorkerView::default()),
         cursor: post(ears),
+        redeliver: post(ears),
         input: post(ears),
         resize: post(ears),
         snapshot: post(ears),
@@ -525,4 +529,53 @@ async fn a_session_that_is_up_is_the_only_way_to_register() {
     register.reply.send(Err(refused.clone()));
     assert_eq!(answer.await.unwrap().unwrap_err(), SpawnRefused::NotRegistered(refused));
     assert_eq!(*seen.lock().unwrap(), Vec::<String>::new(), "a refusal is no reason to go over HTTP");
+}
+
+fn letter(delivery: &str, of: &str) -> DeadLetter {
+    let note = crate::messages::delivery::Note {
+        from: "bob".into(),
+        target: of.into(),
+        thread: None,
+        msg_id: "m1".into(),
+        body: "hello".into(),
+        sent_at: None,
+        system: false,
+    };
+    DeadLetter {
+        agent: "3".into(),
+        name: name(of),
+        delivery: delivery.into(),
+        seq: crate::ids::Seq(1),
+        note,
+        reason: "no".into(),
+        attempts: 1,
+        landed: false,
+        at_ms: 1,
+    }
+}
+
+#[actix::test]
+async fn dead_letters_go_to_the_agent_that_has_the_name_now() {
+    let mut house = House::new();
+    house.up();
+    let spawned = house.spawn();
+    house.bring_up().await;
+    spawned.await.unwrap().unwrap();
+    for (delivery, of) in [("d1", "ann"), ("d2", "ben")] {
+        house.journal.append(Record::KeptLetter(Box::new(letter(delivery, of))));
+    }
+    let ask =
+        |which| house.registry.post::<RedeliverLetters>().ask(|reply| RedeliverLetters { which, reply });
+    let (all, none) = (ask(Letters::All), ask(Letters::Of("d9".into())));
+    match house.next().await {
+        Told::Redeliver(Redeliver { letter, reply }) => {
+            assert_eq!(letter.delivery, "d1".into());
+            reply.send(Ok(()));
+        }
+        other => panic!("{} instead of a dead letter", what(&other)),
+    }
+    let outcomes: Vec<_> =
+        all.await.unwrap().into_iter().map(|tried| (tried.delivery, tried.outcome)).collect();
+    assert_eq!(outcomes, [("d1".into(), Ok(())), ("d2".into(), Err(RedeliverRefused::NotLive))]);
+    assert_eq!(none.await.unwrap(), []);
 }
