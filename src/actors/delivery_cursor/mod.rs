@@ -495,4 +495,6 @@ fn now() -> Moment {
 #[cfg(test)]
 mod model;
 #[cfg(test)]
+mod rules;
+#[cfg(test)]
 mod tests;
