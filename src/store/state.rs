@@ -278,7 +278,7 @@ pub(super) mod tests {
             },
             reason: "refused twice".into(),
             attempts: 2,
-            landed: seq % 2 == 0,
+            landed: seq.is_multiple_of(2),
             at_ms: 7,
         }
     }

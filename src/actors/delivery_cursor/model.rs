@@ -198,7 +198,11 @@ impl Run {
         let carries = if self.world.repeated.contains(&seq) { seq - 1 } else { seq };
         let msg_id = MsgId::from(format!("msg_{carries}"));
         let content = if self.world.silent.contains(&seq) {
-            if seq % 2 == 0 { Content::AckOnly("read".into()) } else { Content::Unusable("odd".into()) }
+            if seq.is_multiple_of(2) {
+                Content::AckOnly("read".into())
+            } else {
+                Content::Unusable("odd".into())
+            }
         } else {
             Content::Inject(note(&msg_id))
         };
