@@ -38,6 +38,10 @@ pub struct Rule {
     /// None of these.
     #[serde(default)]
     pub not: Vec<String>,
+    /// Only until the first message was typed: from then on the screen shows what others wrote, and whoever
+    /// quotes a dialog must not be able to open one.
+    #[serde(default)]
+    pub fresh: bool,
 }
 
 impl Rule {
@@ -82,6 +86,7 @@ mod tests {
             all: vec!["a".into(), "b".into()],
             any: vec!["c".into(), "d".into()],
             not: vec!["x".into()],
+            fresh: false,
         };
         for (seen, matches) in [("abc", true), ("abd", true), ("ab", false), ("acd", false), ("abcx", false)]
         {

@@ -159,6 +159,8 @@ struct Entry {
     started: Option<Started>,
     warning: Option<String>,
     quarantined: bool,
+    /// Its first readiness was published.
+    was_ready: bool,
 }
 
 impl AgentRegistry {
@@ -233,6 +235,7 @@ impl AgentRegistry {
             started: None,
             warning: None,
             quarantined: false,
+            was_ready: false,
         };
         self.agents.insert(name.clone(), entry);
         self.perform(&name, first, ctx);
@@ -780,11 +783,11 @@ impl Handler<StateChanged> for AgentRegistry {
     fn handle(&mut self, changed: StateChanged, _: &mut Self::Context) {
         let _turn = self.life.turn();
         let StateChanged { name, from, to } = changed;
-        if from == AgentState::Starting
-            && matches!(to, AgentState::Idle | AgentState::Working)
-            && let Some(entry) = self.agents.get(&name)
+        if matches!(to, AgentState::Idle | AgentState::Working)
+            && let Some(entry) = self.agents.get_mut(&name)
+            && !std::mem::replace(&mut entry.was_ready, true)
         {
-            self.publish(Event::WorkerReady {
+            let ready = Event::WorkerReady {
                 name: name.clone(),
                 runtime: "pty",
                 provider: entry.started.as_ref().map(|started| started.harness.clone()).unwrap_or_default(),
@@ -792,7 +795,8 @@ impl Handler<StateChanged> for AgentRegistry {
                 model: entry.spec.model.clone(),
                 session_id: entry.spec.session_ref.as_ref().map(ToString::to_string),
                 pid: entry.rooms.as_ref().map(|rooms| rooms.view.pid.load(Ordering::Relaxed)),
-            });
+            };
+            self.publish(ready);
         }
         self.publish(Event::AgentState { name, from, to });
     }

@@ -110,6 +110,8 @@ pub(super) struct Desk {
     /// The busy rule and the dialog rule that match the last whole frame.
     working: Option<&'static str>,
     blocked: Option<&'static str>,
+    /// A message was typed into this child: its screen may show what others wrote.
+    typed: bool,
     /// The child had read everything at the last look, if that was after the last byte.
     consumed: Option<bool>,
     effects: Vec<Effect>,
@@ -134,6 +136,7 @@ impl Desk {
             gate: Gate::Closed { why: "the program is starting".to_owned(), until: None },
             working: None,
             blocked: None,
+            typed: false,
             consumed: None,
             effects: Vec::new(),
             stale: 0,
@@ -425,6 +428,7 @@ impl Desk {
                 lane.current = None;
             }
             if let Some(text) = typed {
+                self.typed = true;
                 self.consumed = None;
                 let bytes = self.paste(text);
                 self.writer.push_message(id.clone(), bytes);
@@ -494,7 +498,10 @@ impl Desk {
 
     fn first_match(&self, rules: &'static [Rule]) -> Option<&'static str> {
         let look = |place| self.screen.text(region(place));
-        rules.iter().find(|rule| rule.matches(look)).map(|rule| rule.id.as_str())
+        rules
+            .iter()
+            .find(|rule| !(rule.fresh && self.typed) && rule.matches(look))
+            .map(|rule| rule.id.as_str())
     }
 
     fn update_state(&mut self, now: Instant) {
@@ -518,8 +525,9 @@ impl Desk {
         }
         let composer = matches!(self.lane, Lane::Composer(_));
         let state = if !self.readiness.was_ready() {
-            let overdue = composer && self.readiness.is_overdue(&self.harness.ready, now);
-            if overdue { AgentState::Blocked } else { AgentState::Starting }
+            let overdue = self.readiness.is_overdue(&self.harness.ready, now);
+            let asks = self.blocked.is_some();
+            if composer && (overdue || asks) { AgentState::Blocked } else { AgentState::Starting }
         } else if !composer {
             AgentState::Idle
         } else if self.blocked.is_some() {
@@ -766,6 +774,26 @@ mod tests {
         world.desk.cancel();
         assert_eq!(world.desk.injecting().unwrap().delivery_id, DeliveryId::from("d1"));
         assert_eq!(world.desk.queued(), 1);
+    }
+
+    #[test]
+    fn a_start_up_dialog_holds_messages_back_and_a_quoted_one_does_not() {
+        let mut world = World::new("generic");
+        world.output("\x1b[?2004hWelcome\r\n> 1. Sign in\r\n  2. Leave\r\nPress enter to continue");
+        world.pass(2000);
+        world.inject("d1");
+        world.pass(5000);
+        assert_eq!((world.times_typed("d1"), world.desk.state().0), (0, AgentState::Blocked));
+        world.output("\x1b[2J\x1b[H\r\n> ");
+        world.pass(1500);
+        assert_eq!(world.times_typed("d1"), 1, "it was answered");
+        world.echo();
+        world.pass(600);
+        world.output("\x1b[2J\x1b[H Alice quotes:\r\n> 1. Sign in\r\nPress enter to continue\r\n> ");
+        world.pass(1500);
+        world.inject("d2");
+        world.pass(1500);
+        assert_eq!(world.times_typed("d2"), 1);
     }
 
     #[test]
