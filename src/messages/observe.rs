@@ -60,6 +60,11 @@ pub enum Event {
     AgentReleased {
         name: AgentName,
     },
+    /// It lives on another node now and is being ended here.
+    AgentDetached {
+        name: AgentName,
+        reason: &'static str,
+    },
     RelayInbound {
         event_id: MsgId,
         from: String,

@@ -43,6 +43,10 @@ pub struct SessionDown {
     pub retry_at: Option<Instant>,
 }
 
+/// node_session -> registry: the engine refuses our inventory because an agent in it is active on another node.
+#[derive(Clone, Copy, Debug)]
+pub struct LocationConflict;
+
 /// registry -> node_session: register this agent over the socket. A reply that comes after the asker gave
 /// up is undone by the session itself (`agent.deregister`).
 #[derive(Debug)]
@@ -164,4 +168,15 @@ pub struct Absent {
 #[derive(Debug)]
 pub struct Leave(pub Reply<()>);
 
-told!(SessionUp, SessionDown, RegisterAgent, DeregisterAgent, SetInventory, Route, Unroute, Absent, Leave,);
+told!(
+    SessionUp,
+    SessionDown,
+    LocationConflict,
+    RegisterAgent,
+    DeregisterAgent,
+    SetInventory,
+    Route,
+    Unroute,
+    Absent,
+    Leave,
+);

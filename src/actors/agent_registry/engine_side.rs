@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 use tracing::{info, warn};
 
+use super::location::Bound;
 use crate::{
     ids::{AgentId, AgentName, AgentToken, NodeName, WorkspaceKey},
     messages::{
@@ -15,7 +16,7 @@ use crate::{
     },
     store::private_file::{read_private, write_private},
     wire::{
-        api::{PostDm, PostMessage, PostReply},
+        api::{Binding, PostDm, PostMessage, PostReply},
         client::{ApiError, ApiErrorKind, EngineClient},
     },
 };
@@ -87,6 +88,14 @@ impl EngineSide {
                 Ok((registration, Some(format!("not bound to this node until it is connected: {error}"))))
             }
         }
+    }
+
+    /// The agents that the engine has on this node.
+    pub(super) async fn bound_here(&self, node: &NodeName) -> Result<Vec<Bound>, String> {
+        let Some(key) = &self.key else { return Err("this broker has no workspace key".to_owned()) };
+        let bindings = self.client.list_node_agents(key, node.as_str()).await.map_err(|e| e.to_string())?;
+        let bound = |binding: Binding| Bound { agent_id: binding.agent_id, name: binding.agent_name };
+        Ok(bindings.into_iter().map(bound).collect())
     }
 
     /// Joins an agent's channels with its own token. A channel that cannot be joined costs that channel.

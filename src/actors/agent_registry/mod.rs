@@ -17,6 +17,7 @@
 
 mod engine_side;
 mod invocations;
+mod location;
 mod saga;
 #[cfg(test)]
 mod tests;
@@ -36,6 +37,7 @@ use tracing::{info, warn};
 use self::{
     engine_side::EngineSide,
     invocations::{Defaults, Plan, Running, spawn_failure},
+    location::{Local, claimed},
     saga::{Effect, Event as Happened, Phase, Saga},
 };
 use crate::{
@@ -51,8 +53,8 @@ use crate::{
         release::{Release, ReleaseAll, Released, WorkerLost},
         send::SendMessage,
         session::{
-            Absent, DeregisterAgent, InventoryItem, RegisterAgent, RegisterRefused, Registration,
-            SessionDown, SessionUp, SetInventory,
+            Absent, DeregisterAgent, InventoryItem, LocationConflict, RegisterAgent, RegisterRefused,
+            Registration, SessionDown, SessionUp, SetInventory,
         },
         spawn::{
             AgentDoors, AgentEnv, AgentPhase, AgentView, BuildRooms, CloseRooms, FindAgent, ListAgents,
@@ -141,6 +143,8 @@ pub struct AgentRegistry {
     /// Spawns that wait for the first session.
     waiting: Vec<(AgentName, u64)>,
     node_name: Option<NodeName>,
+    /// The engine is being asked who lives here.
+    locating: bool,
     /// Set once the house is ending: who waits for the last agent, and how many there were.
     closing: Option<(Option<Reply<usize>>, usize)>,
 }
@@ -161,6 +165,8 @@ struct Entry {
     quarantined: bool,
     /// Its first readiness was published.
     was_ready: bool,
+    /// It lives on another node now: what is said of it to the engine would be said of that one.
+    claimed: bool,
 }
 
 impl AgentRegistry {
@@ -196,6 +202,7 @@ impl AgentRegistry {
             presence: Presence::Coming,
             waiting: Vec::new(),
             node_name: None,
+            locating: false,
             closing: None,
         }
     }
@@ -236,6 +243,7 @@ impl AgentRegistry {
             warning: None,
             quarantined: false,
             was_ready: false,
+            claimed: false,
         };
         self.agents.insert(name.clone(), entry);
         self.perform(&name, first, ctx);
@@ -259,7 +267,7 @@ impl AgentRegistry {
                 Effect::RegisterOverHttp => self.register_over_http(name.clone(), birth, ctx),
                 Effect::Build => self.build(name.clone(), birth, ctx),
                 Effect::Deregister => {
-                    if let Some(registration) = &entry.registration {
+                    if let Some(registration) = entry.registration.as_ref().filter(|_| !entry.claimed) {
                         let agent_id = registration.agent_id.clone();
                         // A session that is down says the same by leaving the agent out of its next sync.
                         self.doors.deregister.tell(DeregisterAgent { agent_id, name: name.clone() }).ok();
@@ -300,6 +308,7 @@ impl AgentRegistry {
         }
         if self.agents.get(name).is_some_and(|entry| entry.saga.phase() == Phase::Gone) {
             let gone = self.agents.remove(name);
+            let gone = gone.filter(|entry| !entry.claimed);
             let id = gone.and_then(|entry| entry.registration).map(|registration| registration.agent_id);
             self.remember(name.clone(), id);
             self.publish_inventory();
@@ -578,8 +587,8 @@ impl AgentRegistry {
     fn publish_inventory(&self) {
         let live = |entry: &Entry| {
             let registration = entry.registration.as_ref()?;
-            let listed = matches!(entry.saga.phase(), Phase::Starting | Phase::Live | Phase::Releasing);
-            listed.then(|| InventoryItem {
+            let here = matches!(entry.saga.phase(), Phase::Starting | Phase::Live | Phase::Releasing);
+            (here && !entry.claimed).then(|| InventoryItem {
                 agent_id: registration.agent_id.clone(),
                 name: entry.spec.name.clone(),
                 invocation: match &entry.origin {
@@ -692,6 +701,7 @@ impl Supervised for AgentRegistry {
         self.life.restarting();
         self.running.clear();
         self.waiting.clear();
+        self.locating = false;
         let all: Vec<_> = self.agents.iter().map(|(name, entry)| (name.clone(), entry.birth)).collect();
         for (name, birth) in all {
             let exit = self.agents.get(&name).and_then(|entry| {
@@ -851,6 +861,59 @@ impl Handler<SessionDown> for AgentRegistry {
             None => "waits for a person: see `relay-broker actors`, then `relay-broker resume`".to_owned(),
         };
         self.readiness.set(Readiness::Offline { why: down.why, next });
+    }
+}
+
+impl Handler<LocationConflict> for AgentRegistry {
+    type Result = ();
+
+    fn handle(&mut self, _: LocationConflict, ctx: &mut Self::Context) {
+        let _turn = self.life.turn();
+        let Some(node) = self.node_name.clone().filter(|_| !self.locating) else { return };
+        self.locating = true;
+        // Of now: one that is registered while the engine is asked is in no answer yet.
+        let local = self.local();
+        let engine = self.engine.clone();
+        let asked = async move { engine.bound_here(&node).await };
+        ctx.spawn(asked.into_actor(self).map(move |here, registry, ctx| {
+            registry.locating = false;
+            match here {
+                Ok(here) => registry.detach(&claimed(&local, &here), ctx),
+                // The next sync is refused as well, and asks again.
+                Err(why) => warn!(why, "the engine does not say which agents live on this node"),
+            }
+        }));
+    }
+}
+
+impl AgentRegistry {
+    fn local(&self) -> Vec<Local> {
+        let local = |(name, entry): (&AgentName, &Entry)| {
+            let registration = entry.registration.as_ref().filter(|_| !entry.claimed)?;
+            Some(Local {
+                name: name.clone(),
+                birth: entry.birth,
+                agent_id: registration.agent_id.clone(),
+                was_bound: entry.warning.is_none(),
+            })
+        };
+        self.agents.iter().filter_map(local).collect()
+    }
+
+    /// Ends what lives on another node now, and leaves it out of the inventory at once.
+    fn detach(&mut self, claimed: &[Local], ctx: &mut Context<Self>) {
+        for Local { name, birth, .. } in claimed {
+            let Some(entry) = self.agents.get_mut(name).filter(|entry| entry.birth == *birth) else {
+                continue;
+            };
+            entry.claimed = true;
+            warn!(agent = %name, "another node has claimed this agent, ending it here");
+            self.publish(Event::AgentDetached { name: name.clone(), reason: "claimed_by_another_node" });
+        }
+        self.publish_inventory();
+        for Local { name, birth, .. } in claimed {
+            self.happen(name, *birth, Happened::ReleaseAsked { force: false, by: EndedBy::Release }, ctx);
+        }
     }
 }
 

@@ -459,6 +459,7 @@ async fn engine(binding: u16) -> (String, Arc<Mutex<Vec<String>>>) {
                         "id": "7", "name": body["name"], "token": "at_live_7", "status": "online",
                         "created_at": "2026-01-01T00:00:00.000Z"
                     })),
+                    "GET /v1/nodes/quay/agents" => ok(json!([])),
                     "POST /v1/nodes/quay/agents" if binding == 200 => ok(json!({
                         "agent_id": "7", "agent_name": "ann", "node_id": "node_1", "node_name": "quay",
                         "status": "active", "name": "ann"
@@ -578,4 +579,26 @@ async fn dead_letters_go_to_the_agent_that_has_the_name_now() {
         all.await.unwrap().into_iter().map(|tried| (tried.delivery, tried.outcome)).collect();
     assert_eq!(outcomes, [("d1".into(), Ok(())), ("d2".into(), Err(RedeliverRefused::NotLive))]);
     assert_eq!(none.await.unwrap(), []);
+}
+
+#[actix::test]
+async fn an_agent_that_another_node_has_claimed_is_ended_here_and_not_there() {
+    let (url, seen) = engine(200).await;
+    let mut house = House::at(&url);
+    house.up();
+    let spawned = house.spawn();
+    house.bring_up().await;
+    spawned.await.unwrap().unwrap();
+    house.listed(&["ann"]).await;
+
+    house.tell(LocationConflict);
+    house.listed(&[]).await;
+    assert!(matches!(house.next().await, Told::Terminate));
+    house.tell(ChildExited { name: name("ann"), worker: Generation(1), exit: exit(EndedBy::Release) });
+    assert!(matches!(house.next().await, Told::Close), "and no deregistration before it");
+    assert!(seen.lock().unwrap().contains(&"GET /v1/nodes/quay/agents".to_owned()));
+
+    // The name is free here, and nothing claims that the id was ever ours.
+    let _again = house.spawn();
+    assert_eq!(house.asked_to_register().await.known_id, None, "no deregistration after it either");
 }

@@ -65,8 +65,8 @@ use crate::{
         lifecycle::ExitReason,
         observe::{self, Publish},
         session::{
-            Absent, DeregisterAgent, Dialect, InventoryItem, Leave, RegisterAgent, RegisterRefused,
-            Registration, Route, SessionUp, SetInventory, Unroute,
+            Absent, DeregisterAgent, Dialect, InventoryItem, Leave, LocationConflict, RegisterAgent,
+            RegisterRefused, Registration, Route, SessionUp, SetInventory, Unroute,
         },
         token::{EnrolAgain, GetToken, TokenGrant, TokenRefused},
     },
@@ -96,6 +96,8 @@ const OWED_MAX: usize = 256;
 const PARTING: Duration = Duration::from_millis(300);
 /// Close code of an orderly end.
 const CLOSE_NORMAL: u16 = 1000;
+/// One agent of the inventory is active on another node, and the whole is refused (spec/wire 4.6).
+const LOCATION_CONFLICT: &str = "agent_location_conflict";
 /// The engine keys these events by the action alone (spec/wire 4.1).
 const REPEATING_DELIVERY: &str = "evt_action_denied_";
 
@@ -125,6 +127,8 @@ pub struct SessionDoors {
     pub session_up: Post<SessionUp>,
     /// The registry.
     pub invoke: Post<Invoke>,
+    /// The registry.
+    pub conflict: Post<LocationConflict>,
     /// The event hub.
     pub publish: Post<Publish>,
 }
@@ -574,6 +578,10 @@ impl NodeSession {
         if link.replay.answered(&error.id) {
             warn!(code = error.code, message = error.message, "the engine refused the inventory");
             self.life.error(format!("inventory.sync: {}: {}", error.code, error.message));
+            if error.code == LOCATION_CONFLICT {
+                // A registry that has ended is ending the house.
+                self.doors.conflict.tell(LocationConflict).ok();
+            }
             self.pump(ctx);
             return;
         }

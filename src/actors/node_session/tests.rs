@@ -242,6 +242,7 @@ enum Told {
     Enrol(String),
     Up(SessionUp),
     Invoked(Invoke),
+    Conflict,
     Delivered(Deliver),
     Epoch(Epoch),
 }
@@ -280,6 +281,7 @@ hears! {
     EnrolAgain, self, asked => { asked.reply.send(Ok(self.grant())); Told::Enrol(asked.code) };
     SessionUp, self, up => Told::Up(up);
     Invoke, self, invoke => Told::Invoked(invoke);
+    LocationConflict, self, _conflict => Told::Conflict;
     Deliver, self, deliver => Told::Delivered(deliver);
     EpochStarted, self, started => Told::Epoch(started.epoch);
 }
@@ -338,6 +340,7 @@ impl House {
             enrol: post(&ears),
             session_up: post(&ears),
             invoke: post(&ears),
+            conflict: post(&ears),
             publish: post(&ears),
         };
         seat.start(None, move |_, life| NodeSession::new(life, config, doors));
@@ -949,6 +952,33 @@ async fn a_change_of_the_inventory_is_synced_at_once_and_heard_in_a_heartbeat() 
     socket.reply(&sync, &json!({}));
     sleep(Duration::from_millis(50)).await;
     assert_eq!(socket.so_far(), Vec::<Value>::new(), "the second changes nothing");
+}
+
+#[actix::test]
+async fn an_inventory_with_an_agent_that_lives_elsewhere_is_looked_into_and_synced_again_without_it() {
+    let mut house = House::start(quick()).await;
+    let mut socket = house.engine.live().await;
+    house.up().await;
+    let item = |id: &str, agent| InventoryItem {
+        agent_id: id.into(),
+        name: name(agent),
+        invocation: None,
+        session_ref: None,
+    };
+    let agents = vec![item("7", "ann"), item("8", "ben")];
+    house.tell(SetInventory { agents: agents.clone(), invoking: false });
+    let sync = socket.frame("inventory.sync").await;
+    socket.error(sync["id"].as_str().unwrap(), "agent_location_conflict");
+    loop {
+        match timeout(PATIENCE, house.told.recv()).await.expect("nobody is told").unwrap() {
+            Told::Conflict => break,
+            _ => {}
+        }
+    }
+    house.tell(SetInventory { agents: agents[..1].to_vec(), invoking: false });
+    let sync = socket.frame("inventory.sync").await;
+    assert_eq!(sync["agents"].as_array().unwrap().len(), 1);
+    socket.reply(&sync, &json!({}));
 }
 
 #[actix::test]

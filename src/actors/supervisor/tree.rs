@@ -185,6 +185,7 @@ impl Waiting {
             enrol: rooms.mint.post(),
             session_up: rooms.registry.post(),
             invoke: rooms.registry.post(),
+            conflict: rooms.registry.post(),
             publish: rooms.hub.post(),
         };
         self.session.start(notices, move |_, life| NodeSession::new(life, session, doors));
