@@ -4,7 +4,7 @@
 //! [`load`] looks at the world (the directory, the files) and [`resolve`] decides: a pure function of what
 //! was asked, the environment and the file's text.
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
 use crate::ids::{ApiKey, NodeId, NodeName, NodeToken, WorkspaceKey};
 
@@ -44,8 +44,11 @@ pub struct Config {
     pub agent_type: String,
     /// Channels for spawns that name none.
     pub channels: Vec<String>,
-    /// `spawn:<harness>` capabilities to advertise.
+    /// Harnesses to advertise as `spawn:<harness>`: those that are programs by themselves, and those of
+    /// [`Config::handlers`].
     pub harnesses: Vec<String>,
+    /// What runs for a harness that is declared, whatever command line the engine sends along.
+    pub handlers: BTreeMap<String, CommandLine>,
     /// Most agents at once; 0 is unlimited.
     pub max_agents: u32,
     /// Ends the broker when no client renews its session for this long; `None` with `--persist` and `up`.
@@ -54,6 +57,15 @@ pub struct Config {
     pub faults: bool,
     /// The protocol's periods.
     pub timings: Timings,
+}
+
+/// A program and its arguments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandLine {
+    /// Resolved on the child's PATH.
+    pub program: String,
+    /// As they are.
+    pub args: Vec<String>,
 }
 
 /// Which engine the node belongs to.

@@ -44,6 +44,8 @@ const KEYS: &[(&str, Kind)] = &[
     ("timings.survival_ms", Kind::Millis),
 ];
 
+/// The table of declared handlers.
+const HANDLERS: &str = "handlers";
 /// Longest period that a file may set: a day.
 const MILLIS_MAX: u64 = 86_400_000;
 
@@ -52,12 +54,13 @@ const MILLIS_MAX: u64 = 86_400_000;
 pub(super) struct File {
     path: PathBuf,
     values: BTreeMap<&'static str, Value>,
+    handlers: BTreeMap<String, Vec<String>>,
 }
 
 impl File {
     /// Reads a file's text. Keys that cannot be used become problems and are left out.
     pub(super) fn parse(path: &Path, text: &str, problems: &mut Vec<Problem>) -> Self {
-        let mut file = Self { path: path.to_owned(), values: BTreeMap::new() };
+        let mut file = Self { path: path.to_owned(), values: BTreeMap::new(), handlers: BTreeMap::new() };
         match text.parse::<toml::Table>() {
             Ok(table) => file.take("", table, problems),
             Err(error) => {
@@ -94,9 +97,41 @@ impl File {
         self.values.get(key)?.as_bool()
     }
 
+    /// The commands of `[handlers."<capability>"]`.
+    pub(super) fn handlers(&self) -> &BTreeMap<String, Vec<String>> {
+        &self.handlers
+    }
+
+    /// The one table whose keys are the user's own.
+    fn take_handlers(&mut self, value: Value, problems: &mut Vec<Problem>) {
+        const WANTED: &str = "must be a table with `command`, a list of a program and its arguments";
+        let Value::Table(handlers) = value else {
+            let said = "must be a table of tables, one for each `spawn:<harness>`".to_owned();
+            problems.push(Problem::new(self.source(HANDLERS), said));
+            return;
+        };
+        for (name, handler) in handlers {
+            let command = match &handler {
+                Value::Table(keys) if keys.len() == 1 => keys.get("command").and_then(texts_of),
+                _ => None,
+            };
+            match command {
+                Some(command) => {
+                    self.handlers.insert(name, command);
+                }
+                None => problems
+                    .push(Problem::new(self.source(&format!("{HANDLERS}.\"{name}\"")), WANTED.to_owned())),
+            }
+        }
+    }
+
     fn take(&mut self, prefix: &str, table: toml::Table, problems: &mut Vec<Problem>) {
         for (name, value) in table {
             let key = format!("{prefix}{name}");
+            if key == HANDLERS {
+                self.take_handlers(value, problems);
+                continue;
+            }
             let is_table = KEYS.iter().any(|(known, _)| known.starts_with(&format!("{key}.")));
             match (KEYS.iter().find(|(known, _)| *known == key), value) {
                 (None, Value::Table(inner)) if is_table => self.take(&format!("{key}."), inner, problems),
@@ -118,6 +153,10 @@ impl File {
             }
         }
     }
+}
+
+fn texts_of(value: &Value) -> Option<Vec<String>> {
+    value.as_array()?.iter().map(|item| item.as_str().map(str::to_owned)).collect()
 }
 
 impl Kind {

@@ -1,6 +1,7 @@
 //! From what was asked, the environment and the file to a [`Config`], or to everything that is wrong.
 
 use std::{
+    collections::BTreeMap,
     fmt, io,
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
@@ -10,7 +11,7 @@ use std::{
 use actix_web::http::Uri;
 use rand::RngExt;
 
-use super::{ApiConfig, Config, EngineChoice, Env, Timings, env, file::File};
+use super::{ApiConfig, CommandLine, Config, EngineChoice, Env, Timings, env, file::File};
 use crate::ids::{AgentName, ApiKey, NodeId, NodeName, NodeToken, WorkspaceKey};
 
 /// Where `init` finds its engine when it is not told (spec/wire 1.1).
@@ -182,7 +183,13 @@ fn resolve(
     let node_token = all.node_token();
     let api = all.api();
     let channels = all.channels();
-    let harnesses = all.harnesses();
+    let handlers = all.handlers();
+    let mut harnesses = all.harnesses();
+    for name in handlers.keys() {
+        if !harnesses.contains(name) {
+            harnesses.push(name.clone());
+        }
+    }
     let max_agents = all.max_agents();
     let timings = all.timings();
 
@@ -214,6 +221,7 @@ fn resolve(
         api,
         channels,
         harnesses,
+        handlers,
         max_agents,
         lease: (asked.form == Form::Init { persist: false }).then_some(LEASE),
         agent_type: env.text(env::AGENT_TYPE).unwrap_or("human").to_owned(),
@@ -427,6 +435,33 @@ impl<'a> Sources<'a> {
             self.problems.push(Problem::new(&source, said));
         }
         harnesses
+    }
+
+    /// What runs for `spawn:<harness>`. Other capabilities would be actions of the whole workspace, of which
+    /// this node handles none.
+    fn handlers(&mut self) -> BTreeMap<String, CommandLine> {
+        let mut handlers = BTreeMap::new();
+        for (name, command) in self.file.handlers() {
+            let source = self.file.source(&format!("handlers.\"{name}\""));
+            let said = match (name.as_str(), name.strip_prefix("spawn:"), command.as_slice()) {
+                ("spawn", ..) => {
+                    "would draw every spawn of the workspace to this node; declare `spawn:<harness>`"
+                        .to_owned()
+                }
+                (_, None, _) => "is not handled here; only `spawn:<harness>` can be declared".to_owned(),
+                (_, Some(harness), _) if AgentName::parse(harness).is_err() => {
+                    format!("`{harness}` is not a harness: use letters, digits, dots, dashes or underscores")
+                }
+                (_, Some(harness), [program, args @ ..]) if !program.trim().is_empty() => {
+                    let line = CommandLine { program: program.clone(), args: args.to_vec() };
+                    handlers.insert(harness.to_owned(), line);
+                    continue;
+                }
+                _ => "has an empty `command`; name a program".to_owned(),
+            };
+            self.wrong(source, said);
+        }
+        handlers
     }
 
     fn max_agents(&mut self) -> u32 {
@@ -708,6 +743,34 @@ mod tests {
         let env = Env::from([("HOME", "/h"), ("RELAYCAST_BASE_URL", "http://user:pass@host")]);
         let problems = run(&Case { asked, env, file: "" }).unwrap_err().join("\n");
         assert!(!problems.contains("secret-thing") && !problems.contains("pass@"), "{problems}");
+    }
+
+    #[test]
+    fn declared_handlers_are_advertised_with_the_harnesses_and_nothing_else_can_be_declared() {
+        let bare = || Env::from([("HOME", "/h")]);
+        let file = "harnesses = ['otter', 'heron']\n\
+                    [handlers.'spawn:heron']\ncommand = ['stub', '-x', 'a b']\n\
+                    [handlers.'spawn:crane']\ncommand = ['/opt/crane']\n";
+        let config = run(&Case { asked: up(), env: bare(), file }).unwrap();
+        assert_eq!(config.harnesses, ["otter", "heron", "crane"]);
+        let heron = CommandLine { program: "stub".into(), args: vec!["-x".into(), "a b".into()] };
+        assert_eq!((config.handlers.len(), &config.handlers["heron"]), (2, &heron));
+
+        for (file, words) in [
+            ("[handlers.spawn]\ncommand = ['x']", "every spawn of the workspace"),
+            ("[handlers.'spawn:']\ncommand = ['x']", "is not a harness"),
+            ("[handlers.'spawn:a b']\ncommand = ['x']", "is not a harness"),
+            ("[handlers.release]\ncommand = ['x']", "only `spawn:<harness>`"),
+            ("[handlers.tide]\ncommand = ['x']", "only `spawn:<harness>`"),
+            ("[handlers.'spawn:x']\ncommand = []", "name a program"),
+            ("[handlers.'spawn:x']\ncommand = 'x'", "a list of a program"),
+            ("[handlers.'spawn:x']\ncommand = ['x']\nargs = []", "a list of a program"),
+            ("handlers = 3", "a table of tables"),
+        ] {
+            let problems = run(&Case { asked: up(), env: bare(), file }).unwrap_err();
+            assert_eq!(problems.len(), 1, "{file}: {problems:#?}");
+            assert!(problems[0].contains("handlers") && problems[0].contains(words), "{file}: {problems:#?}");
+        }
     }
 
     #[test]

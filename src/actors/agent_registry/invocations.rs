@@ -3,10 +3,14 @@
 //! An invocation may be repeated (after 30 s without a result, after a reconnect): while it runs a repeat is
 //! ignored, and afterwards its result is sent again, from the journal if need be. It never runs twice.
 
-use std::{collections::HashSet, path::Path};
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::Path,
+};
 
 use crate::{
     command_line,
+    config::CommandLine,
     ids::{AgentName, InvocationId, SessionRef},
     messages::{
         invoke::{Action, InvocationResult, InvokedSpawn},
@@ -41,6 +45,8 @@ pub(super) struct Defaults<'a> {
     pub(super) cwd: &'a Path,
     /// The channels.
     pub(super) channels: &'a [String],
+    /// What runs for a harness that is declared.
+    pub(super) handlers: &'a BTreeMap<String, CommandLine>,
 }
 
 impl Running {
@@ -104,7 +110,11 @@ fn spec(asked: InvokedSpawn, defaults: Defaults<'_>) -> Result<SpawnSpec, String
     let name = asked.name.ok_or("spawn_missing_agent_name")?;
     let name = AgentName::parse(&name).map_err(|bad| format!("spawn_failed: {bad}"))?;
     let cli = asked.cli.ok_or("spawn_missing_cli")?;
-    let (program, args) = command_line::split(&cli).map_err(|bad| format!("spawn_failed: {bad}"))?;
+    // A spawn that the engine places again comes as a bare `spawn`: then the cli names the harness.
+    let (program, args) = match defaults.handlers.get(asked.harness.as_ref().unwrap_or(&cli)) {
+        Some(declared) => (declared.program.clone(), declared.args.clone()),
+        None => command_line::split(&cli).map_err(|bad| format!("spawn_failed: {bad}"))?,
+    };
     let channels = if asked.channels.is_empty() { defaults.channels.to_vec() } else { asked.channels };
     Ok(SpawnSpec {
         name,
@@ -126,7 +136,8 @@ mod tests {
     use super::*;
 
     fn defaults() -> Defaults<'static> {
-        Defaults { cwd: Path::new("/srv"), channels: &[] }
+        static NONE: BTreeMap<String, CommandLine> = BTreeMap::new();
+        Defaults { cwd: Path::new("/srv"), channels: &[], handlers: &NONE }
     }
 
     fn plan(action: Action) -> Plan {
@@ -158,7 +169,7 @@ mod tests {
     #[test]
     fn a_spawn_takes_the_brokers_directory_and_channels_where_it_names_none() {
         let channels = ["general".to_owned()];
-        let defaults = Defaults { cwd: Path::new("/srv"), channels: &channels };
+        let defaults = Defaults { channels: &channels, ..defaults() };
         let id = InvocationId::from("inv_1");
         let Plan::Spawn(spec) =
             Running::default().plan(&id, None, asked(Some("a"), Some("cat -u")), defaults)
@@ -168,6 +179,30 @@ mod tests {
         assert_eq!((spec.program.as_str(), spec.args.as_slice()), ("cat", &["-u".to_owned()][..]));
         assert_eq!(spec.cwd, Path::new("/srv"));
         assert_eq!(spec.channels, channels);
+    }
+
+    #[test]
+    fn a_declared_handler_runs_instead_of_the_cli_of_the_input_and_others_run_directly() {
+        let declared = CommandLine { program: "/opt/stub".into(), args: vec!["--quiet".into()] };
+        let handlers = BTreeMap::from([("otter".to_owned(), declared)]);
+        let defaults = Defaults { handlers: &handlers, ..defaults() };
+        for (harness, cli, wanted) in [
+            (Some("otter"), "otter", "/opt/stub --quiet"),
+            (Some("otter"), "heron --fast", "/opt/stub --quiet"),
+            (None, "otter", "/opt/stub --quiet"),
+            (Some("heron"), "heron", "heron"),
+            (Some("heron"), "otter", "otter"),
+            (None, "heron --fast", "heron --fast"),
+        ] {
+            let asked = InvokedSpawn {
+                name: Some("a".into()),
+                harness: harness.map(str::to_owned),
+                cli: Some(cli.to_owned()),
+                ..InvokedSpawn::default()
+            };
+            let spec = spec(asked, defaults).unwrap();
+            assert_eq!([vec![spec.program], spec.args].concat().join(" "), wanted, "{harness:?} {cli}");
+        }
     }
 
     #[test]

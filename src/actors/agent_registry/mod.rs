@@ -41,6 +41,7 @@ use self::{
     saga::{Effect, Event as Happened, Phase, Saga},
 };
 use crate::{
+    config::CommandLine,
     ids::{AgentId, AgentName, InvocationId, NodeName, WorkspaceId, WorkspaceKey},
     messages::{
         Reply, Unanswered,
@@ -105,6 +106,8 @@ pub struct RegistryConfig {
     pub cwd: PathBuf,
     /// For spawns of the engine that name no channels.
     pub channels: Vec<String>,
+    /// What runs for the engine's `spawn:<harness>`, where declared.
+    pub handlers: BTreeMap<String, CommandLine>,
 }
 
 /// Whom the registry talks to.
@@ -924,7 +927,8 @@ impl Handler<Invoke> for AgentRegistry {
         let _turn = self.life.turn();
         let Invoke { invocation, action } = invoke;
         let known = self.journal.invocation(&invocation);
-        let defaults = Defaults { cwd: &self.config.cwd, channels: &self.config.channels };
+        let RegistryConfig { cwd, channels, handlers, .. } = &self.config;
+        let defaults = Defaults { cwd, channels, handlers };
         match self.running.plan(&invocation, known, action, defaults) {
             Plan::Ignore => {}
             Plan::Repeat(result) => {

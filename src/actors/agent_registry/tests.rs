@@ -121,6 +121,7 @@ impl House {
             identity_file: dir.path().join("identity.json"),
             cwd: dir.path().to_owned(),
             channels: vec!["general".to_owned()],
+            handlers: BTreeMap::new(),
         };
         let doors = RegistryDoors {
             register: post(&ears),
