@@ -13,7 +13,7 @@ mod file;
 mod resolve;
 
 pub use env::Env;
-pub use resolve::{Asked, ConfigErrors, Form, Problem, check_instance, load};
+pub use resolve::{Asked, ConfigErrors, Form, Problem, check, check_instance, load};
 
 /// Everything that a running broker was told.
 #[derive(Clone, Debug)]

@@ -213,6 +213,13 @@ mod tests {
     }
 
     #[test]
+    fn a_file_cannot_speak_to_the_terminal_through_a_problem() {
+        let (_, problems) = parse("\"a\\nb\\u001b[2J\" = 1\n");
+        assert_eq!(problems.len(), 1);
+        assert!(!problems[0].contains(char::is_control), "{problems:?}");
+    }
+
+    #[test]
     fn a_period_of_nothing_is_refused() {
         let (file, problems) = parse("timings.heartbeat_ms = 0\ntimings.silence_ms = 40\n");
         assert_eq!(file.number("timings.silence_ms"), Some(40));

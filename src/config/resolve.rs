@@ -76,7 +76,9 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.source, self.said)
+        // Both may quote a file, and whatever is in a file must not act on a terminal.
+        let shown = format!("{}: {}", self.source, self.said);
+        f.write_str(&shown.replace(char::is_control, "\u{fffd}"))
     }
 }
 
@@ -109,6 +111,19 @@ pub fn load(asked: &Asked, env: &Env) -> Result<Config, ConfigErrors> {
     let file = find_file(asked, env, &cwd, &mut problems);
     let place = Place { cwd, temp: std::env::temp_dir(), pid: std::process::id() };
     resolve(asked, env, &file, &place, problems)
+}
+
+/// What `up` would make of a file's text, looking at nothing else. Only for tests that feed it hostile files.
+///
+/// # Errors
+/// Everything that is wrong, at once.
+#[doc(hidden)]
+pub fn check(path: &Path, text: &str) -> Result<Config, ConfigErrors> {
+    let mut problems = Vec::new();
+    let file = File::parse(path, text, &mut problems);
+    let root = PathBuf::from("/");
+    let place = Place { cwd: root.clone(), temp: root, pid: 1 };
+    resolve(&Asked::default(), &Env::from([(env::HOME, "/")]), &file, &place, problems)
 }
 
 /// The first of `--config`, the variable, the state directory and the user's configuration that exists.

@@ -56,12 +56,18 @@ fn agent_name(frame: &ActionInvoke, input: &Map<String, Value>) -> Option<String
         .or_else(|| filled(frame.agent_id.as_ref()?.as_str()))
 }
 
-/// `channel`, then `channels`, without a leading `#` and without repeats.
+/// The most channels that one spawn may name. What a frame has room for would keep the house busy for minutes.
+const CHANNELS_MAX: usize = 64;
+
+/// `channel`, then `channels`, without a leading `#` and without repeats, the first [`CHANNELS_MAX`] of them.
 fn channels(input: &Map<String, Value>) -> Vec<String> {
     let one = input.get("channel").into_iter();
     let many = input.get("channels").and_then(Value::as_array).into_iter().flatten();
     let mut channels = Vec::new();
     for channel in one.chain(many).filter_map(Value::as_str) {
+        if channels.len() == CHANNELS_MAX {
+            break;
+        }
         if let Some(channel) = filled(channel.trim().trim_start_matches('#'))
             && !channels.contains(&channel)
         {
@@ -105,6 +111,13 @@ mod tests {
             Action::Spawn(spawn) => spawn,
             other => panic!("not a spawn: {other:?}"),
         }
+    }
+
+    #[test]
+    fn a_frame_full_of_channels_names_no_more_than_a_program_can_join() {
+        let channels: Vec<_> = (0..100_000).map(|n| format!("c{n}")).collect();
+        let named = spawn("spawn", &json!({"name": "a", "channels": channels}), &[]).channels;
+        assert_eq!(named, channels[..CHANNELS_MAX]);
     }
 
     #[test]

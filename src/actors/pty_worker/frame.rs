@@ -114,7 +114,7 @@ fn name(name: &str) -> String {
 fn time_of_day(rfc3339: &str) -> Option<&str> {
     let time = rfc3339.get(10..16)?.strip_prefix(['T', 't', ' '])?;
     let digits = |part: Option<&str>| part.is_some_and(|d| d.bytes().all(|b| b.is_ascii_digit()));
-    (digits(time.get(..2)) && &time[2..3] == ":" && digits(time.get(3..))).then_some(time)
+    (digits(time.get(..2)) && time.get(2..3) == Some(":") && digits(time.get(3..))).then_some(time)
 }
 
 fn hint(note: &Note) -> String {
@@ -197,6 +197,22 @@ mod tests {
             Frame::new(&said, Framing { nth: 0, ..PLAIN }).flat(),
             "[relay system from Alice · msg 01AB · thread 01A9 · no reply expected] hi \u{23ce} there"
         );
+    }
+
+    #[test]
+    fn a_time_is_shown_when_it_is_one() {
+        let table = [
+            ("2026-01-31T14:02:09Z", Some("14:02")),
+            ("2026-01-31 14:02", Some("14:02")),
+            ("2026-01-31T1402:09Z", None),
+            ("2026-01-31T14\u{20ac}02", None),
+            ("2026-01-31T14\u{e9}:0", None),
+            ("2026-01-3\u{e9}T14:02", None),
+            ("", None),
+        ];
+        for (given, wanted) in table {
+            assert_eq!(time_of_day(given), wanted, "{given:?}");
+        }
     }
 
     #[test]

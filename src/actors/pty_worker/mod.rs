@@ -53,7 +53,7 @@ use crate::{
     ids::{AgentName, SpawnId},
     messages::{
         Reply,
-        delivery::{CancelInjections, Inject, InjectReport, WorkerGone, WorkerUp},
+        delivery::{CancelInjections, Inject, InjectReport, Note, WorkerGone, WorkerUp},
         lifecycle::ExitReason,
         observe::{Event, Publish},
         pty::{
@@ -71,6 +71,14 @@ use crate::{
 
 use desk::{Desk, Effect};
 use stream::{Chunk, Stream};
+
+/// What a program is shown of a note, on several lines and on one. Only for tests that feed it hostile notes.
+#[doc(hidden)]
+pub fn shown(note: &Note, nth: u64, body_max: usize) -> (String, String) {
+    let framing = frame::Framing { nth, body_max, redelivered: false, hints: true };
+    let frame = frame::Frame::new(note, framing);
+    (frame.lines(), frame.flat())
+}
 
 /// Most reads, and most bytes, before other agents of this thread get their turn (spec/pty 3.3).
 const READS: usize = 16;
