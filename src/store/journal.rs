@@ -107,8 +107,8 @@ struct Shared {
     appended: Ticket,
     written: Ticket,
     synced: Ticket,
-    /// The highest ticket that somebody waits for.
-    wanted: Ticket,
+    /// Nobody waits for what was written up to here, and still it is time to sync it.
+    overdue: Ticket,
     waiting: Vec<(Ticket, Post<Journalled>)>,
     file: Arc<std::fs::File>,
     /// A sync failed: the file must be written anew.
@@ -172,7 +172,7 @@ impl Journal {
                 appended: Ticket(0),
                 written: Ticket(0),
                 synced: Ticket(0),
-                wanted: Ticket(0),
+                overdue: Ticket(0),
                 waiting: Vec::new(),
                 file: segment.file().clone(),
                 rewrite: false,
@@ -222,7 +222,6 @@ impl Journal {
         let mut shared = self.hold.inner.lock();
         if ticket > shared.synced {
             shared.waiting.push((ticket, post));
-            shared.wanted = shared.wanted.max(ticket);
             drop(shared);
             self.hold.inner.to_sync.notify_one();
             return;
@@ -322,9 +321,11 @@ impl Drop for Hold {
 }
 
 impl Shared {
-    /// True when something is written that somebody waits for.
+    /// True when something is written that somebody waits for. A sync that satisfies nobody would only hold up
+    /// the next one.
     fn is_sync_due(&self) -> bool {
-        !self.rewrite && self.synced < self.wanted && self.synced < self.written
+        let is_awaited = || self.waiting.iter().any(|(ticket, _)| *ticket <= self.written);
+        !self.rewrite && self.synced < self.written && (self.synced < self.overdue || is_awaited())
     }
 }
 
@@ -397,7 +398,7 @@ impl Inner {
                 let (woken, wait) = woken.unwrap_or_else(PoisonError::into_inner);
                 shared = woken;
                 if wait.timed_out() {
-                    shared.wanted = shared.written;
+                    shared.overdue = shared.written;
                 }
             }
             if shared.rewrite || shared.synced >= shared.written {
@@ -622,6 +623,19 @@ mod tests {
         let heard = Arc::new(Mutex::new(Vec::new()));
         let probe = Probe::new(ActorId::of(ActorKind::DeliveryCursor, "ear"));
         (Post::new(Ear(heard.clone()).start().recipient(), probe), heard)
+    }
+
+    #[actix::test]
+    async fn a_sync_that_would_satisfy_nobody_is_not_begun() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open(dir.path().join("journal")).unwrap();
+        let (post, _heard) = ear();
+        let mut shared = journal.hold.inner.lock();
+        (shared.appended, shared.written) = (Ticket(2), Ticket(1));
+        shared.waiting.push((Ticket(2), post));
+        assert!(!shared.is_sync_due(), "what is waited for is not written yet");
+        shared.written = Ticket(2);
+        assert!(shared.is_sync_due());
     }
 
     proptest! {
