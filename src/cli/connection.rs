@@ -10,7 +10,7 @@ use std::{
 use nix::{errno::Errno, sys::signal, unistd::Pid};
 use serde::{Deserialize, Serialize};
 
-use crate::{house::Listening, store::private_file::write_private};
+use crate::{house::Listening, store::private_file::publish_private};
 
 /// The file's name, in the state directory.
 pub(super) const FILE_NAME: &str = "connection.json";
@@ -103,7 +103,8 @@ impl Published {
             api_key: listening.api_key.expose().to_owned(),
             pid: std::process::id(),
         };
-        write_private(&path, serde_json::to_string(&connection)?.as_bytes())?;
+        // It means nothing after a power cut: the process it names is gone then.
+        publish_private(&path, serde_json::to_string(&connection)?.as_bytes())?;
         Ok(Self { path })
     }
 }
