@@ -244,7 +244,8 @@ fn said(frame: BrokerFrame, at: u64, shared: &Mutex<Shared>, tell: &Sender<(u64,
             let up_to = ack.up_to_seq.0;
             let mailbox = shared.mailboxes.entry(ack.agent.clone()).or_default();
             mailbox.acked = mailbox.acked.max(up_to);
-            while mailbox.unacked.pop_front_if(|(seq, _)| *seq <= up_to).is_some() {}
+            let covered = mailbox.unacked.partition_point(|(seq, _)| *seq <= up_to);
+            mailbox.unacked.drain(..covered);
             (Some(Heard::Acked { agent: ack.agent, up_to }), None)
         }
         BrokerFrame::InventorySync(sync) => {
