@@ -10,8 +10,11 @@ fn mailboxes_and_identities_survive_a_restart_of_up() {
     let node = house.until_live();
     let session = house.get("/api/session");
     let listener = house.listener("alice");
+    let events = house.events();
     house.send("alice", "first");
     listener.hears(1);
+    // What was read and has no proof on disk yet would rightly come again.
+    events.wait("delivery_ack", "alice");
     let id = house.get("/api/spawned")["agents"][0]["agent_id"].clone();
 
     // She is away, and is written to; then the broker is away, too.
