@@ -173,6 +173,50 @@ fn a_killed_broker_is_called_stale_and_blocks_nobody() {
 }
 
 #[test]
+fn a_directory_is_one_node_by_whatever_path_it_is_reached_and_another_one_is_another() {
+    let home = tempfile::tempdir().unwrap();
+    let at = |name: &str| home.path().join(name);
+    fs::create_dir(at("one")).unwrap();
+    fs::create_dir(at("two")).unwrap();
+    std::os::unix::fs::symlink("one", at("link")).unwrap();
+    let tokens = || fs::read_dir(at(".local/share/agent-relay/node-tokens")).map_or(0, Iterator::count);
+    // One state directory, so that the workspace is the same: nodes of two workspaces differ anyhow.
+    let place = at("state").to_str().unwrap().to_owned();
+    for (cwd, nodes) in [("one", 1), ("one", 1), ("link", 1), ("two", 2)] {
+        let mut command = program(home.path());
+        command.args(["up", "--embedded", "--state-dir", &place]).current_dir(at(cwd)).env("PWD", at(cwd));
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let began = Instant::now();
+        // A node is live once it has a token.
+        while !String::from_utf8_lossy(&run(home.path(), &["actors", "--state-dir", &place]).stdout)
+            .lines()
+            .any(|line| line.trim_start().starts_with("node_session") && line.contains("live"))
+        {
+            assert!(began.elapsed() < PATIENCE, "never live in {cwd}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(tokens(), nodes, "{cwd}");
+        succeed(home.path(), &["down", "--state-dir", &place]);
+        child.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_working_directory_that_cannot_be_read_ends_the_start_and_makes_no_identity() {
+    let home = tempfile::tempdir().unwrap();
+    let mut shell = Command::new("sh");
+    shell.env_clear().env("HOME", home.path()).env("PATH", std::env::var_os("PATH").unwrap());
+    shell.current_dir(home.path()).env("BROKER", env!("CARGO_BIN_EXE_relay-broker"));
+    let gone = r#"mkdir gone && cd gone && rmdir ../gone && exec "$BROKER" up --state-dir "$HOME/state""#;
+    let output = shell.args(["-c", gone]).output().unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("working directory"), "{said}");
+    assert!(!home.path().join(".local").exists(), "an identity was made");
+}
+
+#[test]
 fn clients_are_refused_with_the_code_that_fits() {
     let dir = tempfile::tempdir().unwrap();
     let broker = Broker::start(dir.path(), &["up"]);

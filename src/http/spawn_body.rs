@@ -124,7 +124,7 @@ impl SpawnBody {
             harness: given(self.harness),
             model: given(self.model),
             size,
-            session_ref: given(config.session_id).or(given(self.session_id)).map(SessionRef::from),
+            session_ref: given(self.session_id).or(given(config.session_id)).map(SessionRef::from),
         };
         let warning = self
             .agent_token
@@ -191,6 +191,18 @@ mod tests {
         let spec = read(json!({"name": "a", "cli": "sh -c 'echo hi'", "args": ["x", "y z"]})).unwrap().spec;
         assert_eq!(spec.program, "sh");
         assert_eq!(spec.args, ["-c", "echo hi", "x", "y z"]);
+    }
+
+    #[test]
+    fn a_session_that_is_named_itself_wins_over_the_harness_configs() {
+        let session = |body: Value| read(body).unwrap().spec.session_ref.map(|session| session.to_string());
+        let config = json!({"sessionId": "config"});
+        assert_eq!(session(json!({"name": "a"})), None);
+        assert_eq!(session(json!({"name": "a", "harnessConfig": config})).as_deref(), Some("config"));
+        let both = json!({"name": "a", "session_id": "itself", "harnessConfig": config});
+        assert_eq!(session(both).as_deref(), Some("itself"));
+        let blank = json!({"name": "a", "session_id": " ", "harnessConfig": config});
+        assert_eq!(session(blank).as_deref(), Some("config"));
     }
 
     #[test]

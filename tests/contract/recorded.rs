@@ -267,3 +267,66 @@ async fn every_frame_to_a_newer_engine_is_the_baselines_but_for_the_keys_that_ar
     assert_eq!(kinds, BTreeSet::from(["node.deregister", "node.heartbeat", "node.register"]));
     all_refused(&newer);
 }
+
+/// The place without what stands for a name or an id.
+fn route(place: &str) -> String {
+    let place = place.split('?').next().unwrap();
+    let (verb, path) = place.split_once(' ').unwrap();
+    let parts: Vec<_> = path.split('/').collect();
+    let parts = parts.iter().enumerate().map(|(nth, part)| match (parts.get(nth.wrapping_sub(1)), *part) {
+        (Some(&"channels"), _) => ":name",
+        (_, part) => part,
+    });
+    format!("{verb} {}", parts.collect::<Vec<_>>().join("/"))
+}
+
+#[actix::test]
+async fn a_node_asks_an_engine_for_what_it_needs_and_speaks_in_the_order_of_the_contract() {
+    let tape = a_day(false).await;
+    let asked: BTreeSet<_> = tape.exchanges.iter().map(|exchange| route(&exchange.place)).collect();
+    let wanted = [
+        "GET /v1/node/ws",
+        "GET /v1/nodes",
+        "GET /v1/workspace",
+        "POST /v1/channels",
+        "POST /v1/channels/:name/join",
+        "POST /v1/nodes",
+    ];
+    // No workspace stream, nothing that switches one on, and no agent registered but over the socket.
+    assert_eq!(asked, BTreeSet::from(wanted.map(str::to_owned)));
+    let count = |wanted: &str| tape.exchanges.iter().filter(|one| route(&one.place) == wanted).count();
+    assert_eq!(count("POST /v1/nodes"), 1, "one token for all sockets");
+    assert_eq!(count("GET /v1/node/ws"), 2, "one cut, one reconnection");
+
+    let said = |socket| {
+        let frames = tape.frames.iter().filter(move |one| one.socket == socket && one.from == Side::Broker);
+        frames.map(Frame::kind).collect::<Vec<_>>()
+    };
+    for socket in [0, 1] {
+        assert_eq!(said(socket)[..3], ["node.register", "inventory.sync", "node.heartbeat"], "{socket}");
+    }
+
+    let mut acked = HashMap::new();
+    for ack in tape.frames.iter().filter(|frame| frame.kind() == "delivery.ack") {
+        let agent = ack.value["agent"].as_str().unwrap();
+        let up_to = ack.value["up_to_seq"].as_u64().unwrap();
+        let before = acked.insert(agent, up_to).unwrap_or(0);
+        assert!(up_to >= before, "{agent} goes back from {before} to {up_to}");
+    }
+
+    // What an invocation has started is in the next inventory, and gone from one after its release.
+    let listed = |sync: &Frame| {
+        let agents = sync.value["agents"].as_array().unwrap().iter();
+        agents.map(|agent| agent["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let result = |name: &str| {
+        let of_mate =
+            |frame: &Frame| frame.value["output"][name] == true && frame.value["output"]["name"] == "mate";
+        tape.frames.iter().position(of_mate).unwrap_or_else(|| panic!("mate was never {name}"))
+    };
+    for (done, wanted) in [("spawned", true), ("released", false)] {
+        let around = tape.frames[..].iter().enumerate().filter(|(_, frame)| frame.kind() == "inventory.sync");
+        let near = around.min_by_key(|(place, _)| place.abs_diff(result(done))).unwrap().1;
+        assert_eq!(listed(near).contains(&"mate".to_owned()), wanted, "{done}: {near:?}");
+    }
+}

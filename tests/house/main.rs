@@ -13,6 +13,7 @@ mod broker_killed;
 mod conversation;
 mod exits;
 mod panics;
+mod presence;
 mod program_interface;
 mod restart;
 mod shutdown;

@@ -244,6 +244,37 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_was_told_of_no_harness_offers_none_and_handles_nothing() {
+        let words = Words::new(vec![], 4, vec![], "proc-1".to_owned());
+        let BrokerFrame::NodeRegister(old) = words.register("r".into(), Dialect::V5, &grant()) else {
+            panic!()
+        };
+        assert!(old.capabilities.is_empty());
+        let BrokerFrame::NodeRegister(new) = words.register("r".into(), Dialect::V6, &grant()) else {
+            panic!()
+        };
+        assert_eq!(names(&new.capabilities), ["release", "relay:delivery-cursor-v1"]);
+        assert!(new.capabilities.iter().all(|c| c.kind.as_deref() == Some("capacity")), "no action");
+    }
+
+    #[test]
+    fn an_agent_is_resumable_by_its_session_and_by_nothing_else() {
+        for session_ref in [Some("s-1"), None] {
+            let (reply, _answer) = Reply::channel();
+            let asked = RegisterAgent {
+                name: AgentName::parse("ann").unwrap(),
+                invocation: None,
+                session_ref: session_ref.map(Into::into),
+                known_id: None,
+                reply,
+            };
+            let BrokerFrame::AgentRegister(frame) = register_agent("a".into(), &asked) else { panic!() };
+            assert_eq!(frame.session_ref.as_deref(), session_ref);
+            assert_eq!(frame.resumable, session_ref.map(|_| true));
+        }
+    }
+
+    #[test]
     fn the_load_is_always_a_number_from_0_to_1() {
         let load = |max_agents, agents| {
             let words = Words::new(vec![], max_agents, vec![], String::new());
