@@ -370,7 +370,7 @@ fn worker_silent(name: &str) -> ApiError {
     ApiError::timed_out("worker_timeout", "the agent's terminal did not answer in time").about(name)
 }
 
-fn disappeared(name: &str) -> ApiError {
+pub(super) fn disappeared(name: &str) -> ApiError {
     let message = "the agent's terminal went away before it could answer; try again";
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "worker_disappeared", message).retryable().about(name)
 }

@@ -85,6 +85,18 @@ impl ApiError {
         self
     }
 
+    /// The refusal as a frame of this type, for a client of a socket.
+    pub(super) fn as_frame(&self, kind: &str) -> String {
+        serde_json::json!({
+            "type": kind,
+            "code": self.code,
+            "message": self.message,
+            "retryable": self.retryable,
+            "statusCode": self.status.as_u16(),
+        })
+        .to_string()
+    }
+
     /// The code.
     #[cfg(test)]
     pub(super) fn code(&self) -> &str {

@@ -1,38 +1,30 @@
 //! The event stream: `/ws`, and what it has kept, `/api/events/replay`.
 
-use std::{future::Future, time::Duration};
-
 use actix_web::{
     HttpRequest, HttpResponse,
     http::StatusCode,
     rt,
     web::{Data, Payload, Query},
 };
-use actix_ws::{CloseCode, CloseReason, Closed, Message, MessageStream, Session};
+use actix_ws::{CloseCode, Message, MessageStream, Session};
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::{
     sync::watch,
-    time::{Instant, MissedTickBehavior, interval_at, timeout},
+    time::{Instant, MissedTickBehavior, interval_at},
 };
 use tracing::debug;
 
 use super::{
     api::{Api, OpenStream, ROOM_TIME, within},
     error::ApiError,
+    socket::{self, End, PING, ended, hand_over},
 };
 use crate::{
     ids::EventSeq,
     messages::observe::{Feed, Replay, Subscribe},
 };
-
-/// Between pings (spec/api 2.6).
-const PING: Duration = Duration::from_secs(30);
-/// A client that takes no frame for this long is gone. It may read slowly; it may not stand still.
-const STALLED: Duration = Duration::from_secs(120);
-/// For the last words to a client.
-const FAREWELL: Duration = Duration::from_secs(1);
 
 #[derive(Deserialize)]
 pub(super) struct Since {
@@ -89,18 +81,10 @@ pub(super) async fn stream(
     req: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let (response, session, incoming) = actix_ws::handle(&req, payload).map_err(|error| {
-        ApiError::new(
-            StatusCode::BAD_REQUEST,
-            "websocket_expected",
-            format!("open it as a WebSocket: {error}"),
-        )
-    })?;
+    let (response, session, incoming) =
+        actix_ws::handle(&req, payload).map_err(|error| socket::no_handshake(&error))?;
     let closing = api.streams.closing();
-    if *closing.borrow() {
-        let message = "the broker is shutting down";
-        return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "shutting_down", message));
-    }
+    socket::still_open(&closing)?;
     let (since, boot) = since.into_inner().read();
     let feed = within(ROOM_TIME, api.doors.subscribe.ask(|reply| Subscribe { since, boot, reply })).await?;
     let client = Client { session, closing, _open: api.streams.open() };
@@ -115,28 +99,12 @@ struct Client {
     _open: OpenStream,
 }
 
-/// Why a stream ends.
-enum End {
-    /// The client went, or stood still.
-    Gone,
-    /// The client said goodbye.
-    Left,
-    /// We end it, and say so.
-    Ours(CloseCode, &'static str),
-}
-
 impl Client {
     async fn run(mut self, mut feed: Feed, mut incoming: MessageStream) {
         let end = self.relay(&mut feed, &mut incoming).await;
         // Stop being counted, and stop being fed, before the last words.
         drop(feed);
-        let reason = match end {
-            End::Gone => return,
-            End::Left => None,
-            End::Ours(code, why) => Some(CloseReason { code, description: Some(why.to_owned()) }),
-        };
-        // A client that takes no last word has none.
-        timeout(FAREWELL, self.session.close(reason)).await.ok();
+        end.say(self.session).await;
     }
 
     async fn relay(&mut self, feed: &mut Feed, incoming: &mut MessageStream) -> End {
@@ -146,7 +114,7 @@ impl Client {
         loop {
             let step = tokio::select! {
                 biased;
-                _ = ended(closing) => return SHUTDOWN,
+                _ = ended(closing) => return End::SHUTDOWN,
                 message = incoming.next() => match message {
                     Some(Ok(Message::Ping(bytes))) => {
                         let mut session = session.clone();
@@ -170,31 +138,5 @@ impl Client {
                 return end;
             }
         }
-    }
-}
-
-const SHUTDOWN: End = End::Ours(CloseCode::Away, "the broker is shutting down");
-
-/// Resolves when all streams are to end.
-async fn ended(closing: &mut watch::Receiver<bool>) {
-    // The sender lives as long as the server; were it gone, the streams should end too.
-    closing.wait_for(|closing| *closing).await.map(drop).ok();
-}
-
-/// Gives the client a frame. It may take its time, but not for ever, and not into a shutdown.
-async fn hand_over(
-    closing: &mut watch::Receiver<bool>,
-    frame: impl Future<Output = Result<(), Closed>>,
-) -> Result<(), End> {
-    tokio::select! {
-        taken = timeout(STALLED, frame) => match taken {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(Closed)) => Err(End::Gone),
-            Err(_) => {
-                debug!("event stream stalled, closed");
-                Err(End::Gone)
-            }
-        },
-        () = ended(closing) => Err(SHUTDOWN),
     }
 }

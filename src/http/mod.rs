@@ -16,7 +16,9 @@ mod events;
 mod explain;
 mod guard;
 mod hosts;
+mod input_stream;
 mod lease;
+mod socket;
 mod spawn_body;
 mod status;
 
@@ -271,6 +273,7 @@ fn routes(app: &mut ServiceConfig, faults: bool) {
     at("/api/spawned/{name}/snapshot", "GET", vec![get().to(agents::snapshot)]);
     at("/api/send", "POST", vec![post().to(agents::send)]);
     at("/api/input/{name}", "POST", vec![post().to(agents::input)]);
+    at("/api/input/{name}/stream", "GET", vec![get().to(input_stream::open)]);
     at("/api/resize/{name}", "POST", vec![post().to(agents::resize)]);
     at("/api/dead-letters", "GET", vec![get().to(dead_letters::list)]);
     at("/api/dead-letters/redeliver", "POST", vec![post().to(dead_letters::redeliver)]);

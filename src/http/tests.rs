@@ -6,8 +6,8 @@ use std::{
 };
 
 use actix::{Actor, Context, Handler, Supervised};
-use awc::ws::Frame;
-use futures_util::StreamExt;
+use awc::ws::{Frame, Message};
+use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -349,7 +349,11 @@ impl House {
     }
 
     async fn ws(&self, query: &str) -> actix_codec::Framed<awc::BoxedSocket, awc::ws::Codec> {
-        let url = format!("http://{}/ws{query}", self.server.addr());
+        self.socket(&format!("/ws{query}")).await
+    }
+
+    async fn socket(&self, path: &str) -> actix_codec::Framed<awc::BoxedSocket, awc::ws::Codec> {
+        let url = format!("http://{}{path}", self.server.addr());
         let opening = awc::Client::new().ws(url).set_header("x-api-key", KEY).connect();
         opening.await.expect("a WebSocket").1
     }
@@ -682,6 +686,42 @@ async fn a_stream_finds_a_gap_only_for_what_is_gone() {
     let replayed = house.get(&format!("/api/events/replay?sinceSeq={}", total - 1)).await.json();
     assert_eq!((&replayed["gap"], &replayed["currentSeq"]), (&false.into(), &json!(total)));
     assert_eq!(replayed["events"].as_array().unwrap().len(), 1);
+}
+
+#[actix::test]
+async fn keys_are_typed_in_their_order_and_each_is_acked() {
+    let house = house();
+    let mut ws = house.socket("/api/input/al/stream").await;
+    assert_eq!(event(&mut ws).await, json!({"type": "pty_input_ready", "name": "al"}));
+    let keys = [
+        Message::Text("ls".into()),
+        Message::Binary("\u{e4}".into()),
+        Message::Text(r#"{"type":"pty_input","data":"\r"}"#.into()),
+    ];
+    for key in keys {
+        ws.send(key).await.unwrap();
+    }
+    for bytes in [2, 2, 1] {
+        let ack = json!({"type": "pty_input_ack", "name": "al", "bytes_written": bytes});
+        assert_eq!(event(&mut ws).await, ack);
+    }
+    assert_eq!(lock(&house.script).inputs.concat(), "ls\u{e4}\r".as_bytes());
+    house.server.close_streams();
+    assert!(matches!(frame(&mut ws).await, Frame::Close(Some(_))));
+}
+
+#[actix::test]
+async fn whoever_types_to_nobody_is_told_in_a_frame() {
+    let house = house();
+    for (name, code, status) in [("nobody", "agent_not_found", 404), ("a%20b", "invalid_name", 400)] {
+        let mut ws = house.socket(&format!("/api/input/{name}/stream")).await;
+        let refused = event(&mut ws).await;
+        assert_eq!(refused["type"], "pty_input_error");
+        assert_eq!((&refused["code"], &refused["statusCode"]), (&json!(code), &json!(status)));
+        assert!(matches!(frame(&mut ws).await, Frame::Close(Some(_))));
+    }
+    let got = house.get("/api/input/al/stream").await;
+    is_envelope(&got, 400, "websocket_expected");
 }
 
 #[actix::test]

@@ -180,7 +180,7 @@ pub struct Snapshot {
     pub size: TermSize,
     /// Cursor row and column, first is 1.
     pub cursor: (u16, u16),
-    /// One line per row, trailing blanks cut.
+    /// One line per row, trailing blanks cut, each ended by a line feed.
     pub plain: String,
     /// Bytes that repaint it, modes included.
     pub ansi: Vec<u8>,

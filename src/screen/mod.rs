@@ -197,9 +197,9 @@ impl Screen {
         self.rows(region).join("\n")
     }
 
-    /// All rows as text.
+    /// All rows as text, each ended by a line feed.
     pub fn plain(&self) -> String {
-        self.text(Region::All)
+        self.text(Region::All) + "\n"
     }
 
     /// The last screen for a record: no blank rows at the end, at most `max` characters, the last ones.
@@ -391,7 +391,7 @@ mod tests {
             shown.resize(TermSize { rows: 12, cols: 33 });
             shown.feed(b"\x1b[H");
             prop_assert_eq!(shown.size(), TermSize { rows: 12, cols: 33 });
-            prop_assert_eq!(shown.plain().split('\n').count(), 12);
+            prop_assert_eq!(shown.plain().lines().count(), 12);
         }
     }
 }
