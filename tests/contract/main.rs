@@ -8,6 +8,7 @@
 
 mod answers;
 mod broker;
+mod clients;
 mod engine;
 mod fixtures;
 mod judge;

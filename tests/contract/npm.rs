@@ -28,8 +28,10 @@ pub(crate) fn installed(set: &str) -> PathBuf {
         for file in ["package.json", "package-lock.json"] {
             fs::copy(pinned.join(file), dir.join(file)).unwrap();
         }
-        // No script of a package runs, and what is optional (upstream's own broker) stays out.
-        let options = ["ci", "--ignore-scripts", "--omit=optional", "--no-audit", "--no-fund"];
+        // No script of a package runs, and what is optional stays out: upstream's own broker. A lock file
+        // knows only the platforms whose packages the registry had, which `npm ci` takes for a mistake.
+        let options =
+            ["install", "--no-save", "--ignore-scripts", "--omit=optional", "--no-audit", "--no-fund"];
         run(Command::new("npm").args(options).arg("--loglevel=error").current_dir(&dir));
         fs::write(&stamp_file, &stamp).unwrap();
     }
