@@ -27,7 +27,7 @@ pub enum Released {
     Ended(ExitRecord),
     /// It had ended before (its exit is remembered).
     AlreadyGone,
-    /// There never was one of that name in this broker's life. An error to the engine (S100).
+    /// There never was one of that name, as far as this broker remembers. An error to the engine (S100).
     Unknown,
 }
 

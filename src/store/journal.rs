@@ -30,7 +30,7 @@ use tracing::{error, info, warn};
 
 use super::{CursorState, DeadLetter, LiveAgent, Record, segment, segment::Segment, state::State};
 use crate::{
-    ids::{AgentId, InvocationId},
+    ids::{AgentId, AgentName, InvocationId},
     messages::{
         delivery::Journalled,
         invoke::InvocationResult,
@@ -251,6 +251,11 @@ impl Journal {
     /// The agents whose processes run, or ran when an earlier broker ended without a goodbye.
     pub fn agents(&self) -> Vec<LiveAgent> {
         self.hold.inner.lock().state.agents()
+    }
+
+    /// The ids of agents that have ended, oldest first, each name once.
+    pub fn known_agents(&self) -> Vec<(AgentName, AgentId)> {
+        self.hold.inner.lock().state.known_agents()
     }
 
     /// The result of an invocation that ended within the last hour.

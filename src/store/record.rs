@@ -79,6 +79,14 @@ pub enum Record {
         /// Which.
         agent: AgentId,
     },
+    /// An agent that ended had this id: an engine that never registers a name twice gives the agent back to
+    /// who knows it.
+    AgentKnown {
+        /// Which.
+        agent: AgentId,
+        /// Its name.
+        name: AgentName,
+    },
     /// An invocation has its result, which is repeated when the engine repeats the invocation.
     InvocationEnded {
         /// Which.

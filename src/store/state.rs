@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{DeadLetter, LiveAgent, Outcome, Record, Seen, Spans};
 use crate::{
-    ids::{AgentId, DeliveryId, InvocationId, MsgId, Seq},
+    ids::{AgentId, AgentName, DeliveryId, InvocationId, MsgId, Seq},
     messages::{delivery::Rung, invoke::InvocationResult},
 };
 
@@ -14,6 +14,8 @@ use crate::{
 pub const DEAD_LETTERS_MAX: usize = 500;
 /// Cursors kept of agents that do not run; the one that ended first is dropped first.
 pub const ABSENT_CURSORS_MAX: usize = 1024;
+/// Ids kept of agents that have ended; the one that ended first is dropped first.
+pub const AGENTS_KNOWN_MAX: usize = 500;
 /// Results of invocations are kept at least this long...
 pub const INVOCATION_KEPT_MS: u64 = 60 * 60 * 1000;
 /// ...unless there are more than this.
@@ -84,6 +86,7 @@ impl CursorState {
             Record::KeptLetter(_)
             | Record::DeadLetterCleared { .. }
             | Record::AgentLive(_)
+            | Record::AgentKnown { .. }
             | Record::InvocationEnded { .. } => {}
         }
     }
@@ -131,6 +134,8 @@ pub(super) struct State {
     /// Agents with a cursor and without a process, the longest absent first.
     absent: VecDeque<AgentId>,
     dead: VecDeque<DeadLetter>,
+    /// Agents that ended, oldest first, each name once.
+    known: VecDeque<(AgentName, AgentId)>,
     ended: VecDeque<Ended>,
 }
 
@@ -160,6 +165,13 @@ impl State {
                 if let Some(cursor) = self.cursors.get_mut(agent) {
                     cursor.apply(record);
                     self.is_absent(agent.clone());
+                }
+            }
+            Record::AgentKnown { agent, name } => {
+                self.known.retain(|(known, _)| known != name);
+                self.known.push_back((name.clone(), agent.clone()));
+                if self.known.len() > AGENTS_KNOWN_MAX {
+                    self.known.pop_front();
                 }
             }
             Record::InvocationEnded { invocation, result, at_ms } => {
@@ -223,7 +235,10 @@ impl State {
             result: ended.result.clone(),
             at_ms: ended.at_ms,
         });
-        agents.chain(cursors).chain(dead).chain(ended)
+        let known = self.known.iter();
+        let known =
+            known.map(|(name, agent)| Record::AgentKnown { agent: agent.clone(), name: name.clone() });
+        agents.chain(cursors).chain(dead).chain(known).chain(ended)
     }
 
     pub(super) fn cursor(&self, agent: &AgentId) -> CursorState {
@@ -232,6 +247,10 @@ impl State {
 
     pub(super) fn agents(&self) -> Vec<LiveAgent> {
         self.live.values().cloned().collect()
+    }
+
+    pub(super) fn known_agents(&self) -> Vec<(AgentName, AgentId)> {
+        self.known.iter().cloned().collect()
     }
 
     pub(super) fn dead_letters(&self) -> Vec<DeadLetter> {
@@ -329,6 +348,10 @@ pub(super) mod tests {
                 pid: 42,
                 started: 4242,
             })),
+            1 => (0u8..3, 0u8..2).prop_map(|(n, name)| Record::AgentKnown {
+                agent: agent(n),
+                name: AgentName::parse(&format!("skipper-{name}")).unwrap(),
+            }),
             1 => (0u8..3).prop_map(|n| Record::AgentGone { agent: agent(n) }),
             1 => (0u8..5, 0u64..3).prop_map(|(n, at_ms)| Record::InvocationEnded {
                 invocation: format!("inv_{n}").into(),

@@ -62,13 +62,11 @@ use crate::{
             Origin, Rooms, Spawn, SpawnRefused, SpawnSpec, Spawned, Started,
         },
     },
-    store::{DeadLetter, Journal, LiveAgent, Record},
+    store::{AGENTS_KNOWN_MAX, DeadLetter, Journal, LiveAgent, Record},
     supervision::{Detail, Lifeline, Post},
     wire::client::{EngineClient, EngineEndpoint},
 };
 
-/// How many ended agents are remembered, so that their release is no error.
-const PAST_KEPT: usize = 500;
 /// An ended order that nothing came of for this long is taken as carried out; the ladder itself takes 7 s.
 const RELEASE_LIMIT: Duration = Duration::from_secs(15);
 
@@ -188,6 +186,7 @@ impl AgentRegistry {
             config.agent_type.clone(),
             config.identity_file.clone(),
         ));
+        let past = journal.known_agents().into_iter().map(|(name, id)| (name, Some(id))).collect();
         let absent = journal.agents().into_iter().map(|agent| (agent.name, agent.agent)).collect();
         Self {
             life,
@@ -199,7 +198,7 @@ impl AgentRegistry {
             agents: BTreeMap::new(),
             births: 0,
             crashes: 0,
-            past: VecDeque::new(),
+            past,
             absent,
             running: Running::default(),
             presence: Presence::Coming,
@@ -616,9 +615,12 @@ impl AgentRegistry {
     }
 
     fn remember(&mut self, name: AgentName, id: Option<AgentId>) {
+        if let Some(agent) = id.clone() {
+            self.journal.append(Record::AgentKnown { agent, name: name.clone() });
+        }
         self.past.retain(|(past, _)| *past != name);
         self.past.push_back((name, id));
-        if self.past.len() > PAST_KEPT {
+        if self.past.len() > AGENTS_KNOWN_MAX {
             self.past.pop_front();
         }
     }

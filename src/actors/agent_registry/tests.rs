@@ -603,3 +603,19 @@ async fn an_agent_that_another_node_has_claimed_is_ended_here_and_not_there() {
     let _again = house.spawn();
     assert_eq!(house.asked_to_register().await.known_id, None, "no deregistration after it either");
 }
+
+#[actix::test]
+async fn the_id_of_an_agent_that_ended_is_known_after_a_restart() {
+    let mut house = House::new();
+    house.up();
+    let spawned = house.spawn();
+    house.bring_up().await;
+    spawned.await.unwrap().unwrap();
+    house.tell(ChildExited { name: name("ann"), worker: Generation(1), exit: exit(EndedBy::Itself) });
+    house.listed(&[]).await;
+
+    let mut house = house.again();
+    house.up();
+    let _spawned = house.spawn();
+    assert_eq!(house.asked_to_register().await.known_id, Some("7".into()));
+}
