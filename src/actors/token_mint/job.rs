@@ -77,6 +77,30 @@ pub(super) fn spare() -> String {
     format!("{:06x}", rand::random::<u32>() & 0xff_ffff)
 }
 
+/// The id that follows from the configuration.
+fn own_id(config: &MintConfig, workspace: &WorkspaceId) -> NodeId {
+    match &config.identity {
+        Identity::Pinned(id) => id.clone(),
+        Identity::Derived { seed, cwd } => seed.node_id(cwd, workspace),
+    }
+}
+
+fn cache_of(config: &MintConfig, node_id: NodeId, workspace: WorkspaceId) -> Arc<TokenCache> {
+    let base_url = config.endpoint.base_url().to_owned();
+    Arc::new(TokenCache::new(&config.data_dir, Scope { node_id, workspace, base_url }))
+}
+
+/// Keeps the name that the node goes by now, so that the next start tries it first.
+pub(super) async fn keep_name(
+    config: MintConfig,
+    workspace: WorkspaceId,
+    grant: TokenGrant,
+) -> io::Result<()> {
+    let cache = cache_of(&config, own_id(&config, &workspace), workspace);
+    let TokenGrant { token, node_id, node_name, .. } = grant;
+    store(&cache, CachedToken { node_id, node_name: Some(node_name), token }).await
+}
+
 impl Job {
     pub(super) fn new(
         config: &MintConfig,
@@ -98,14 +122,10 @@ impl Job {
             Some(workspace) => workspace.clone(),
             None => client.get_workspace(&key).await.map_err(|error| self.refused(&error))?.id,
         };
-        let (own, pinned) = match &self.config.identity {
-            Identity::Pinned(id) => (id.clone(), true),
-            Identity::Derived { seed, cwd } => (seed.node_id(cwd, &workspace), false),
-        };
+        let own = own_id(&self.config, &workspace);
+        let pinned = matches!(self.config.identity, Identity::Pinned(_));
         let wish = self.config.node_name.clone().unwrap_or_else(|| default_name(&self.config.host, &own));
-        let base_url = self.config.endpoint.base_url().to_owned();
-        let scope = Scope { node_id: own.clone(), workspace: workspace.clone(), base_url };
-        let cache = Arc::new(TokenCache::new(&self.config.data_dir, scope));
+        let cache = cache_of(&self.config, own.clone(), workspace.clone());
         let cached = load(&cache).await;
 
         if self.why == Why::First

@@ -199,6 +199,31 @@ impl TokenMint {
         }
     }
 
+    /// Writes the node's name down beside its token, then answers. It counts as work: a token that is minted
+    /// meanwhile must not be overwritten. A pinned token is nowhere on disk, and neither is its name.
+    fn keep_name(&mut self, ctx: &mut Context<Self>, asker: Asker) {
+        let pinned = self.config.pinned_token.is_some();
+        let known = self.workspace.clone().zip(self.grant.clone()).filter(|_| !pinned);
+        let Some((workspace, grant)) = known else { return self.give(asker) };
+        self.askers.push(asker);
+        if self.working {
+            return;
+        }
+        self.working = true;
+        let kept = job::keep_name(self.config.clone(), workspace, grant);
+        ctx.spawn(kept.into_actor(self).map(|kept, this, _| {
+            this.working = false;
+            if let Err(error) = kept {
+                warn!(%error, "the node's other name is not kept, the next start tries the taken one first");
+                this.life.error(format!("the node's name cannot be stored: {error}"));
+            }
+            for asker in std::mem::take(&mut this.askers) {
+                this.give(asker);
+            }
+            this.show();
+        }));
+    }
+
     fn show(&self) {
         self.life.state(if self.grant.is_some() { "ready" } else { "no token" });
         let mut facts = vec![
@@ -288,7 +313,7 @@ impl Handler<EnrolAgain> for TokenMint {
                 grant.node_name = enrol::suffixed(&wish, &job::spare());
                 warn!(wish = %wish, name = %grant.node_name, "the node's name is taken, using another");
                 self.life.error(format!("the name {wish} is taken; using {}", grant.node_name));
-                self.give(reply);
+                self.keep_name(ctx, reply);
             }
             _ if pinned => {
                 let why = format!("the pinned node token does not fit the node id ({code})");

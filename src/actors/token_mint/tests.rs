@@ -389,6 +389,19 @@ async fn enrolling_again_takes_another_name_or_a_new_token() {
 }
 
 #[actix::test]
+async fn another_name_that_was_needed_once_is_tried_first_at_the_next_start() {
+    let bench = Bench::new();
+    let engine = Engine::start(obliging()).await;
+    let first = bench.start(bench.config(&engine));
+    get(&first, None).await.unwrap();
+    let renamed = enrol(&first, "node_name_conflict").await.unwrap();
+    let next = bench.start(bench.config(&engine));
+    let found = get(&next, None).await.unwrap();
+    assert_eq!(found.node_name, renamed.node_name);
+    assert_eq!((found.token.expose(), engine.mints()), ("nt_live_1", 1), "with the token it had");
+}
+
+#[actix::test]
 async fn without_any_credential_nothing_is_asked_of_anybody() {
     let bench = Bench::new();
     let engine = Engine::start(obliging()).await;
