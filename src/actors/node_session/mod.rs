@@ -72,7 +72,7 @@ use crate::{
     },
     supervision::{Detail, Lifeline, Post},
     wire::{
-        client::EngineEndpoint,
+        client::{EngineClient, EngineEndpoint},
         frames::{
             AgentRegistered, BrokerFrame, DeliverFrame, EngineError, EngineFrame, INVALID_MESSAGE,
             Reply as EngineReply,
@@ -94,6 +94,8 @@ const SHOW_DELAY: Duration = Duration::from_millis(250);
 const OWED_MAX: usize = 256;
 /// The engine's time to answer our goodbye.
 const PARTING: Duration = Duration::from_millis(300);
+/// For the engine to say its version, while a socket is opened.
+const VERSION_TIME: Duration = Duration::from_secs(1);
 /// Close code of an orderly end.
 const CLOSE_NORMAL: u16 = 1000;
 /// One agent of the inventory is active on another node, and the whole is refused (spec/wire 4.6).
@@ -147,6 +149,8 @@ pub struct NodeSession {
     replay_askers: Vec<Reply<Epoch>>,
     owed: VecDeque<BrokerFrame>,
     epoch: Epoch,
+    /// The engine's, while it speaks the baseline and says it.
+    version: Option<String>,
     requests: u64,
     tally: Tally,
     // Of one life.
@@ -197,6 +201,7 @@ impl NodeSession {
             replay_askers: Vec::new(),
             owed: VecDeque::new(),
             epoch: Epoch::default(),
+            version: None,
             requests: 0,
             tally: Tally::default(),
             grant: None,
@@ -239,7 +244,10 @@ impl NodeSession {
                     self.send(frame);
                 }
             }
-            Effect::GoLive(dialect) => self.go_live(dialect),
+            Effect::GoLive(dialect) => {
+                self.go_live(dialect);
+                self.note_version(ctx);
+            }
             Effect::Healthy => self.life.healthy(),
             Effect::Exit(reason) => self.end(ctx, reason),
         }
@@ -269,10 +277,37 @@ impl NodeSession {
     fn connect(&mut self, ctx: &mut Context<Self>) {
         let Some(grant) = &self.grant else { return };
         let (endpoint, token) = (self.endpoint.clone(), grant.token.clone());
-        let connecting = async move { socket::connect(&endpoint, &token).await };
-        ctx.spawn(connecting.into_actor(self).map(|connected, this, ctx| match connected {
-            Ok((sink, stream)) => this.connected(ctx, sink, stream),
-            Err(why) => this.step(ctx, Event::HandshakeFailed(handshake(&why))),
+        let known = self.version.clone().filter(|_| self.machine.dialect() == Some(Dialect::V5));
+        let connecting = async move {
+            let version = async { if known.is_some() { version_of(&endpoint).await } else { None } };
+            let (connected, version) = futures_util::join!(socket::connect(&endpoint, &token), version);
+            (connected, version.filter(|version| known.as_ref() != Some(version)))
+        };
+        ctx.spawn(connecting.into_actor(self).map(|(connected, another), this, ctx| {
+            if let Some(version) = another {
+                info!(version, "the engine is of another version now, asking anew what it speaks");
+                this.machine.forget_dialect();
+            }
+            match connected {
+                Ok((sink, stream)) => this.connected(ctx, sink, stream),
+                Err(why) => this.step(ctx, Event::HandshakeFailed(handshake(&why))),
+            }
+        }));
+    }
+
+    /// Notes the version of an engine that speaks the baseline: when it changes, so may what it speaks.
+    fn note_version(&mut self, ctx: &mut Context<Self>) {
+        self.version = None;
+        if self.machine.dialect() != Some(Dialect::V5) {
+            return;
+        }
+        let (endpoint, epoch) = (self.endpoint.clone(), self.epoch);
+        let asked = async move { version_of(&endpoint).await };
+        ctx.spawn(asked.into_actor(self).map(move |version, this, _| {
+            if this.epoch == epoch {
+                this.version = version;
+                this.show();
+            }
         }));
     }
 
@@ -751,6 +786,9 @@ impl NodeSession {
             facts.push(("token_generation", grant.generation.to_string()));
         }
         facts.push(("engine", self.endpoint.base_url().to_owned()));
+        if let Some(version) = &self.version {
+            facts.push(("engine_version", version.clone()));
+        }
         facts.push(("inventory", self.inventory.len().to_string()));
         facts.push(("routes", self.routes.len().to_string()));
         if let Some(link) = &self.link {
@@ -798,6 +836,17 @@ impl NodeSession {
             None => self.end(ctx, ExitReason::Finished),
         }
     }
+}
+
+/// The engine's version, if it says so soon.
+async fn version_of(endpoint: &EngineEndpoint) -> Option<String> {
+    let client = EngineClient::new(endpoint.clone());
+    tokio::time::timeout(VERSION_TIME, client.health())
+        .await
+        .ok()?
+        .ok()
+        .map(|health| health.version)
+        .filter(|version| !version.is_empty())
 }
 
 /// What the machine needs to know of a failed handshake.

@@ -214,6 +214,11 @@ impl Machine {
         self.dialect.map(|(dialect, _)| dialect)
     }
 
+    /// Forgets what this engine was found to speak: it is another one now.
+    pub(super) fn forget_dialect(&mut self) {
+        self.dialect = None;
+    }
+
     /// The phase in words, for the debug page.
     pub(super) fn describe(&self) -> &'static str {
         match self.phase {

@@ -57,6 +57,8 @@ struct Engine {
     endpoint: EngineEndpoint,
     doors: Arc<Mutex<VecDeque<Door>>>,
     sockets: UnboundedReceiver<Socket>,
+    /// What `/health` says.
+    version: Arc<Mutex<&'static str>>,
 }
 
 struct Socket {
@@ -70,9 +72,15 @@ impl Engine {
         let doors: Arc<Mutex<VecDeque<Door>>> = Arc::default();
         let (opened, sockets) = unbounded_channel();
         let waiting = doors.clone();
+        let version = Arc::new(Mutex::new("5.0.7"));
+        let said = version.clone();
         let server = HttpServer::new(move || {
-            let (doors, opened) = (waiting.clone(), opened.clone());
-            App::new().route(
+            let (doors, opened, said) = (waiting.clone(), opened.clone(), said.clone());
+            let health = move || {
+                let version = *said.lock().unwrap();
+                async move { HttpResponse::Ok().json(json!({"ok": true, "version": version})) }
+            };
+            App::new().route("/health", web::get().to(health)).route(
                 "/v1/node/ws",
                 web::get().to(move |request: HttpRequest, body: web::Payload| {
                     let door = doors.lock().unwrap().pop_front();
@@ -97,7 +105,7 @@ impl Engine {
         let server = server.workers(1).disable_signals().bind(("127.0.0.1", 0)).unwrap();
         let url = format!("http://{}", server.addrs()[0]);
         actix_rt::spawn(server.run());
-        Self { endpoint: EngineEndpoint::parse(&url, None).unwrap(), doors, sockets }
+        Self { endpoint: EngineEndpoint::parse(&url, None).unwrap(), doors, sockets, version }
     }
 
     fn refuse(&self, status: u16) {
@@ -575,6 +583,33 @@ async fn an_old_engine_gets_the_baseline_form_and_next_time_nothing_else() {
     house.session.handle().resume();
     let mut socket = house.engine.socket().await;
     assert!(socket.frame("node.register").await.get("provider").is_none());
+}
+
+#[actix::test]
+async fn an_engine_that_was_replaced_by_another_version_is_asked_anew_what_it_speaks() {
+    let mut house = House::start(quick()).await;
+    let mut registered_as_extended = Vec::new();
+    for (life, version) in ["5.0.7", "5.0.7", "6.2.0"].into_iter().enumerate() {
+        *house.engine.version.lock().unwrap() = version;
+        if life > 0 {
+            house.session.handle().resume();
+        }
+        let mut socket = house.engine.socket().await;
+        let mut register = socket.frame("node.register").await;
+        registered_as_extended.push(register["provider"].is_object());
+        if life == 0 {
+            socket.error("invented", "invalid_message");
+            register = socket.frame("node.register").await;
+        }
+        socket.reply(&register, &json!({"id": "node_1", "name": "quay"}));
+        house.up().await;
+        if life < 2 {
+            house.shows("engine_version", |shown| shown == version).await;
+        }
+        socket.to.send(Do::Close("bye")).unwrap();
+        house.ended(life).await;
+    }
+    assert_eq!(registered_as_extended, [true, false, true]);
 }
 
 #[actix::test]
