@@ -146,8 +146,18 @@ pub struct AgentRegistry {
     node_name: Option<NodeName>,
     /// The engine is being asked who lives here.
     locating: bool,
-    /// Set once the house is ending: who waits for the last agent, and how many there were.
-    closing: Option<(Option<Reply<usize>>, usize)>,
+    /// Set once the house is ending.
+    closing: Option<Closing>,
+}
+
+/// The end of all agents.
+struct Closing {
+    /// Who waits for the last one.
+    reply: Option<Reply<usize>>,
+    /// How many there were.
+    agents: usize,
+    /// Each one's time before KILL.
+    within: Duration,
 }
 
 /// One agent.
@@ -473,7 +483,8 @@ impl AgentRegistry {
 
     fn terminate(&mut self, name: &AgentName, birth: u64, force: bool, by: EndedBy, ctx: &mut Context<Self>) {
         let Some(rooms) = self.agents.get(name).and_then(|entry| entry.rooms.as_ref()) else { return };
-        let within = (by == EndedBy::Shutdown).then_some(SHUTDOWN_LADDER);
+        let closing = self.closing.as_ref().filter(|_| by == EndedBy::Shutdown);
+        let within = closing.map(|closing| closing.within);
         let gone = rooms.terminate.tell(Terminate { by, force, within }).is_err();
         let name = name.clone();
         let limit = if gone { Duration::ZERO } else { RELEASE_LIMIT };
@@ -627,10 +638,10 @@ impl AgentRegistry {
 
     fn closed_if_empty(&mut self) {
         if self.agents.is_empty()
-            && let Some((reply, ended)) = &mut self.closing
-            && let Some(reply) = reply.take()
+            && let Some(closing) = &mut self.closing
+            && let Some(reply) = closing.reply.take()
         {
-            reply.send(*ended);
+            reply.send(closing.agents);
         }
     }
 
@@ -667,9 +678,6 @@ impl AgentRegistry {
         ]));
     }
 }
-
-/// Each agent's time to end when the house does, so that all is over within five seconds.
-const SHUTDOWN_LADDER: Duration = Duration::from_millis(2500);
 
 /// Looks at a working directory. Blocking.
 fn usable_directory(cwd: PathBuf) -> Result<(), SpawnRefused> {
@@ -772,7 +780,8 @@ impl Handler<ReleaseAll> for AgentRegistry {
 
     fn handle(&mut self, all: ReleaseAll, ctx: &mut Self::Context) {
         let _turn = self.life.turn();
-        self.closing = Some((Some(all.reply), self.agents.len()));
+        let ReleaseAll { within, reply } = all;
+        self.closing = Some(Closing { reply: Some(reply), agents: self.agents.len(), within });
         let names: Vec<_> = self.agents.iter().map(|(name, entry)| (name.clone(), entry.birth)).collect();
         for (name, birth) in names {
             self.happen(&name, birth, Happened::ReleaseAsked { force: false, by: EndedBy::Shutdown }, ctx);
