@@ -12,7 +12,8 @@ const WATCHED: Duration = Duration::from_secs(12);
 /// What everybody else may take on a machine that has other work to do: far from the pace of a quiet one (some
 /// milliseconds), and far from standing still.
 const API_LIMIT: Duration = Duration::from_millis(1500);
-const DELIVERY_LIMIT: Duration = Duration::from_secs(4);
+const USUAL_LIMIT: Duration = Duration::from_secs(3);
+const DELIVERY_LIMIT: Duration = Duration::from_secs(10);
 /// A heartbeat is due every 500 ms, except while there is no connection.
 const HEARTBEAT_LIMIT: Duration = Duration::from_secs(5);
 const RSS_GROWTH: u64 = 200 << 20;
@@ -39,7 +40,7 @@ fn a_backlog_of_fifty_thousand_leaves_everybody_else_at_their_pace() {
     engine.multiply("swamped", BACKLOG);
     house.until_live();
     let began = Instant::now();
-    let (mut sent, mut worst_api, mut worst_delivery) = (0, Duration::ZERO, Duration::ZERO);
+    let (mut sent, mut worst_api, mut deliveries) = (0, Duration::ZERO, Vec::new());
     let (mut last_cut, mut last_beat) = (Instant::now(), Instant::now());
     let (mut beat, mut worst_beat) = (serde_json::Value::Null, Duration::ZERO);
     while began.elapsed() < WATCHED {
@@ -58,21 +59,24 @@ fn a_backlog_of_fifty_thousand_leaves_everybody_else_at_their_pace() {
         sent += 1;
         engine.dm(&sender, "quick", &text(sent));
         quick.hears(sent);
-        worst_delivery = worst_delivery.max(asked.elapsed());
+        deliveries.push(asked.elapsed());
         let heard = engine.get(&format!("/v1/nodes/{node}"))["last_heartbeat_at"].take();
         if heard != beat {
             (beat, last_beat) = (heard, Instant::now());
         }
         worst_beat = worst_beat.max(last_beat.elapsed());
     }
+    deliveries.sort();
+    let (usual, worst_delivery) = (deliveries[sent / 2], deliveries[sent - 1]);
     let grown = resident(house.pid()).saturating_sub(start);
     eprintln!(
-        "{sent} messages to the other agent, slowest {worst_delivery:?}; slowest API {worst_api:?}; longest \
+        "{sent} messages to the other agent, half of them within {usual:?}, slowest {worst_delivery:?}; slowest API {worst_api:?}; longest \
          without a heartbeat {worst_beat:?}; grown by {} MiB; the swamped one heard {}",
         grown >> 20,
         swamped.heard().len()
     );
     assert!(worst_api < API_LIMIT, "the API took {worst_api:?}");
+    assert!(usual < USUAL_LIMIT, "half of the deliveries took more than {usual:?}");
     assert!(worst_delivery < DELIVERY_LIMIT, "a delivery took {worst_delivery:?}");
     assert!(worst_beat < HEARTBEAT_LIMIT, "no heartbeat for {worst_beat:?}");
     assert!(grown < RSS_GROWTH, "grown by {} MiB", grown >> 20);

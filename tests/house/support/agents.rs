@@ -20,6 +20,14 @@ impl Listener {
         Self { name: name.to_owned(), log }
     }
 
+    /// Allows a [`RATIONED`] one so many lines in all.
+    pub(crate) fn allow(&self, lines: usize) {
+        let quota = self.log.with_extension("notes.quota");
+        // Never seen half written.
+        fs::write(quota.with_extension("new"), lines.to_string()).unwrap();
+        fs::rename(quota.with_extension("new"), quota).unwrap();
+    }
+
     /// What it was told, oldest first, in all its lives.
     pub(crate) fn heard(&self) -> Vec<String> {
         texts(&fs::read_to_string(&self.log).unwrap_or_default())
@@ -53,6 +61,10 @@ pub(crate) const READER: &str = r#"exec cat >> "$LOG""#;
 /// Reads fifty lines a second.
 pub(crate) const SLOW_READER: &str =
     r#"while IFS= read -r line; do printf '%s\n' "$line" >> "$LOG"; sleep 0.02; done"#;
+/// Reads as many lines as `$LOG.quota` allows, and looks again now and then whether it allows more.
+pub(crate) const RATIONED: &str = r#"n=0; while [ "$n" -ge "$(cat "$LOG.quota")" ] && sleep 0.02 || IFS= read -r line; do
+    [ -z "$line" ] || { printf '%s\n' "$line" >> "$LOG"; n=$((n + 1)); line=; }
+done"#;
 /// Never reads.
 pub(crate) const DEAF: &str = "exec sleep 1000";
 /// Ends with the code that it is told.
