@@ -1005,9 +1005,9 @@ async fn an_inventory_with_an_agent_that_lives_elsewhere_is_looked_into_and_sync
     let sync = socket.frame("inventory.sync").await;
     socket.error(sync["id"].as_str().unwrap(), "agent_location_conflict");
     loop {
-        match timeout(PATIENCE, house.told.recv()).await.expect("nobody is told").unwrap() {
-            Told::Conflict => break,
-            _ => {}
+        let told = timeout(PATIENCE, house.told.recv()).await.expect("nobody is told").unwrap();
+        if matches!(told, Told::Conflict) {
+            break;
         }
     }
     house.tell(SetInventory { agents: agents[..1].to_vec(), invoking: false });
