@@ -53,7 +53,12 @@ struct Broker {
 impl Broker {
     fn start(dir: &Path, args: &[&str]) -> Self {
         let mut command = program(dir);
-        command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.args(args);
+        Self::launch(command)
+    }
+
+    fn launch(mut command: Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
@@ -185,8 +190,7 @@ fn a_directory_is_one_node_by_whatever_path_it_is_reached_and_another_one_is_ano
     for (cwd, nodes) in [("one", 1), ("one", 1), ("link", 1), ("two", 2)] {
         let mut command = program(home.path());
         command.args(["up", "--embedded", "--state-dir", &place]).current_dir(at(cwd)).env("PWD", at(cwd));
-        let mut child =
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut broker = Broker::launch(command);
         let began = Instant::now();
         // A node is live once it has a token.
         while !String::from_utf8_lossy(&run(home.path(), &["actors", "--state-dir", &place]).stdout)
@@ -198,7 +202,7 @@ fn a_directory_is_one_node_by_whatever_path_it_is_reached_and_another_one_is_ano
         }
         assert_eq!(tokens(), nodes, "{cwd}");
         succeed(home.path(), &["down", "--state-dir", &place]);
-        child.wait().unwrap();
+        assert_eq!(broker.wait().code(), Some(0));
     }
 }
 
