@@ -126,6 +126,7 @@ pub(super) async fn boot(
             identity_file: config.state_dir.join("identity.json"),
             cwd: config.cwd.clone(),
             channels: config.channels.clone(),
+            embedded: config.engine == EngineChoice::Embedded,
             handlers: config.handlers.clone(),
         },
     };

@@ -107,6 +107,18 @@ pub struct Ack {
     pub up_to: Seq,
 }
 
+/// delivery_cursor -> registry: a message of this agent's mailbox is in and the engine was told; it may want to
+/// be told that it was read, too.
+#[derive(Clone, Debug)]
+pub struct MarkRead {
+    /// Whose.
+    pub name: AgentName,
+    /// Which delivery.
+    pub delivery_id: DeliveryId,
+    /// Its message.
+    pub msg_id: MsgId,
+}
+
 /// delivery_cursor -> node_session: frames are missing (a gap, or some were refused for want of room);
 /// ask the engine for everything unacked.
 #[derive(Debug)]
@@ -397,6 +409,7 @@ told!(
     Deliver,
     EpochStarted,
     Ack,
+    MarkRead,
     RequestReplay,
     Inject,
     CancelInjections,

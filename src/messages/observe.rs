@@ -127,6 +127,14 @@ pub enum Event {
         #[serde(rename = "lastError")]
         last_error: String,
     },
+    /// `status` is `marked`, `failed`, or `suppressed_duplicate` when the ack itself marks the message as read.
+    DeliveryReadAck {
+        name: AgentName,
+        delivery_id: DeliveryId,
+        event_id: MsgId,
+        status: &'static str,
+        reason: Option<String>,
+    },
     DeadLetterAdded {
         name: AgentName,
         delivery_id: DeliveryId,

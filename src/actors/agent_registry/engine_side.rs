@@ -1,7 +1,7 @@
 //! What the registry says to the engine over HTTP: the fallback registration, the channels of a new agent,
 //! and the messages of the person at this broker, sent under an identity of the broker's own.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use super::location::Bound;
 use crate::{
-    ids::{AgentId, AgentName, AgentToken, NodeName, WorkspaceKey},
+    ids::{AgentId, AgentName, AgentToken, MsgId, NodeName, WorkspaceKey},
     messages::{
         send::{Recipient, SendRefused, Sent},
         session::Registration,
@@ -21,6 +21,8 @@ use crate::{
     },
 };
 
+/// For the engine to take a read receipt.
+const READ_TIME: Duration = Duration::from_secs(2);
 /// Names tried for the broker's own identity before giving up.
 const NAMES_TRIED: u32 = 5;
 
@@ -87,6 +89,16 @@ impl EngineSide {
                 warn!(agent = %name, %error, "registered over HTTP but not bound to this node");
                 Ok((registration, Some(format!("not bound to this node until it is connected: {error}"))))
             }
+        }
+    }
+
+    /// Says with the agent's own token that it has read a message. Never registers anything, never rotates
+    /// the token: a refusal is only reported.
+    pub(super) async fn mark_read(&self, token: &AgentToken, message: &MsgId) -> Result<(), String> {
+        match tokio::time::timeout(READ_TIME, self.client.mark_read(token, message)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!("no answer within {READ_TIME:?}")),
         }
     }
 

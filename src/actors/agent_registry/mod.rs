@@ -46,6 +46,7 @@ use crate::{
     messages::{
         Reply, Unanswered,
         dead_letter::{Letters, ListDeadLetters, Redeliver, RedeliverLetters, RedeliverRefused, Redelivery},
+        delivery::MarkRead,
         invoke::{InvocationEnded, InvocationResult, Invoke},
         lifecycle::ActorKind,
         observe::{Event, Publish},
@@ -54,8 +55,8 @@ use crate::{
         release::{Release, ReleaseAll, Released, WorkerLost},
         send::SendMessage,
         session::{
-            Absent, DeregisterAgent, InventoryItem, LocationConflict, RegisterAgent, RegisterRefused,
-            Registration, SessionDown, SessionUp, SetInventory,
+            Absent, DeregisterAgent, Dialect, InventoryItem, LocationConflict, RegisterAgent,
+            RegisterRefused, Registration, SessionDown, SessionUp, SetInventory,
         },
         spawn::{
             AgentDoors, AgentEnv, AgentPhase, AgentView, BuildRooms, CloseRooms, FindAgent, ListAgents,
@@ -69,6 +70,9 @@ use crate::{
 
 /// An ended order that nothing came of for this long is taken as carried out; the ladder itself takes 7 s.
 const RELEASE_LIMIT: Duration = Duration::from_secs(15);
+
+/// Read receipts on their way at once; further ones are not sent, for nothing depends on them.
+const RECEIPTS_MAX: usize = 64;
 
 /// How long a spawn waits for the first session of this process before it goes over HTTP.
 const FIRST_SESSION: Duration = Duration::from_secs(5);
@@ -104,6 +108,8 @@ pub struct RegistryConfig {
     pub cwd: PathBuf,
     /// For spawns of the engine that name no channels.
     pub channels: Vec<String>,
+    /// The engine is the one in this binary, whose acks are read receipts in every dialect.
+    pub embedded: bool,
     /// What runs for the engine's `spawn:<harness>`, where declared.
     pub handlers: BTreeMap<String, CommandLine>,
 }
@@ -144,6 +150,10 @@ pub struct AgentRegistry {
     /// Spawns that wait for the first session.
     waiting: Vec<(AgentName, u64)>,
     node_name: Option<NodeName>,
+    /// What the engine speaks.
+    dialect: Option<Dialect>,
+    /// Read receipts on their way.
+    receipts: usize,
     /// The engine is being asked who lives here.
     locating: bool,
     /// Set once the house is ending.
@@ -214,6 +224,8 @@ impl AgentRegistry {
             presence: Presence::Coming,
             waiting: Vec::new(),
             node_name: None,
+            dialect: None,
+            receipts: 0,
             locating: false,
             closing: None,
         }
@@ -714,6 +726,7 @@ impl Supervised for AgentRegistry {
         self.life.restarting();
         self.running.clear();
         self.waiting.clear();
+        self.receipts = 0;
         self.locating = false;
         let all: Vec<_> = self.agents.iter().map(|(name, entry)| (name.clone(), entry.birth)).collect();
         for (name, birth) in all {
@@ -849,6 +862,7 @@ impl Handler<SessionUp> for AgentRegistry {
     fn handle(&mut self, up: SessionUp, ctx: &mut Self::Context) {
         let _turn = self.life.turn();
         self.presence = Presence::Up;
+        self.dialect = Some(up.dialect);
         for (name, birth) in std::mem::take(&mut self.waiting) {
             self.register_over_the_socket(name, birth, ctx);
         }
@@ -875,6 +889,45 @@ impl Handler<SessionDown> for AgentRegistry {
             None => "waits for a person: see `relay-broker actors`, then `relay-broker resume`".to_owned(),
         };
         self.readiness.set(Readiness::Offline { why: down.why, next });
+    }
+}
+
+impl Handler<MarkRead> for AgentRegistry {
+    type Result = ();
+
+    /// On a 5.0 engine, and on our own, an ack is a read receipt already (spec/wire 4.3); newer ones are told
+    /// by the agent's own token, beside everything else.
+    fn handle(&mut self, read: MarkRead, ctx: &mut Self::Context) {
+        let _turn = self.life.turn();
+        if self.config.embedded || self.dialect != Some(Dialect::V6) {
+            self.publish_read(read, "suppressed_duplicate", None);
+            return;
+        }
+        let token =
+            self.agents.get(&read.name).and_then(|entry| Some(entry.registration.as_ref()?.token.clone()));
+        let Some(token) = token else {
+            return self.publish_read(read, "failed", Some("the agent is gone".to_owned()));
+        };
+        if self.receipts == RECEIPTS_MAX {
+            return self.publish_read(read, "failed", Some("too many are on their way".to_owned()));
+        }
+        self.receipts += 1;
+        let (engine, message) = (self.engine.clone(), read.msg_id.clone());
+        let marked = async move { engine.mark_read(&token, &message).await };
+        ctx.spawn(marked.into_actor(self).map(|marked, registry, _| {
+            registry.receipts = registry.receipts.saturating_sub(1);
+            match marked {
+                Ok(()) => registry.publish_read(read, "marked", None),
+                Err(why) => registry.publish_read(read, "failed", Some(why)),
+            }
+        }));
+    }
+}
+
+impl AgentRegistry {
+    fn publish_read(&self, read: MarkRead, status: &'static str, reason: Option<String>) {
+        let MarkRead { name, delivery_id, msg_id } = read;
+        self.publish(Event::DeliveryReadAck { name, delivery_id, event_id: msg_id, status, reason });
     }
 }
 

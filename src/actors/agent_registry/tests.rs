@@ -38,6 +38,7 @@ enum Told {
     Close,
     Terminate,
     Redeliver(Redeliver),
+    Event(Event),
     Other,
 }
 
@@ -65,7 +66,7 @@ hears! {
     CloseRooms => |_said| Told::Close;
     Terminate => |_said| Told::Terminate;
     Absent => |_said| Told::Other;
-    Publish => |_said| Told::Other;
+    Publish => |said| Told::Event(said.0);
     ObserveCursor => |_said| Told::Other;
     Input => |_said| Told::Other;
     Resize => |_said| Told::Other;
@@ -121,6 +122,7 @@ impl House {
             identity_file: dir.path().join("identity.json"),
             cwd: dir.path().to_owned(),
             channels: vec!["general".to_owned()],
+            embedded: false,
             handlers: BTreeMap::new(),
         };
         let doors = RegistryDoors {
@@ -198,7 +200,7 @@ impl House {
     async fn next(&mut self) -> Told {
         loop {
             match timeout(PATIENCE, self.told.recv()).await.expect("nothing is said").unwrap() {
-                Told::Other | Told::Inventory(_) => {}
+                Told::Other | Told::Event(_) | Told::Inventory(_) => {}
                 told => return told,
             }
         }
@@ -258,6 +260,7 @@ fn what(told: &Told) -> &'static str {
         Told::Close => "the closing of rooms",
         Told::Terminate => "the end of a process",
         Told::Redeliver(_) => "a dead letter",
+        Told::Event(_) => "an event",
         Told::Other => "something else",
     }
 }
@@ -460,6 +463,7 @@ async fn engine(binding: u16) -> (String, Arc<Mutex<Vec<String>>>) {
                         "id": "7", "name": body["name"], "token": "at_live_7", "status": "online",
                         "created_at": "2026-01-01T00:00:00.000Z"
                     })),
+                    "POST /v1/messages/m1/read" => ok(json!({"message_id": "m1", "agent_id": "7"})),
                     "GET /v1/nodes/quay/agents" => ok(json!([])),
                     "POST /v1/nodes/quay/agents" if binding == 200 => ok(json!({
                         "agent_id": "7", "agent_name": "ann", "node_id": "node_1", "node_name": "quay",
@@ -618,4 +622,48 @@ async fn the_id_of_an_agent_that_ended_is_known_after_a_restart() {
     house.up();
     let _spawned = house.spawn();
     assert_eq!(house.asked_to_register().await.known_id, Some("7".into()));
+}
+
+impl House {
+    /// What became of the next read receipt.
+    async fn receipt(&mut self) -> (&'static str, Option<String>) {
+        loop {
+            let told = timeout(PATIENCE, self.told.recv()).await.expect("no receipt").unwrap();
+            if let Told::Event(Event::DeliveryReadAck { status, reason, .. }) = told {
+                return (status, reason);
+            }
+        }
+    }
+
+    fn read(&self, msg: &str) {
+        self.tell(MarkRead { name: name("ann"), delivery_id: "d1".into(), msg_id: msg.into() });
+    }
+}
+
+#[actix::test]
+async fn a_read_message_is_marked_with_the_agents_own_token_where_the_ack_does_not_say_it() {
+    let (url, seen) = engine(200).await;
+    let mut house = House::at(&url);
+    house.up();
+    let spawned = house.spawn();
+    house.bring_up().await;
+    spawned.await.unwrap().unwrap();
+    house.read("m1");
+    assert_eq!(house.receipt().await, ("suppressed_duplicate", None), "the ack says it");
+
+    house.tell(SessionUp {
+        epoch: Epoch(2),
+        node_id: "node_1".into(),
+        node_name: "quay".into(),
+        dialect: Dialect::V6,
+    });
+    house.read("m1");
+    assert_eq!(house.receipt().await, ("marked", None));
+    house.read("m2");
+    let (status, reason) = house.receipt().await;
+    assert!(status == "failed" && reason.is_some(), "{status}");
+    let asked = seen.lock().unwrap().clone();
+    let reads = asked.iter().filter(|line| line.ends_with("/read")).count();
+    assert_eq!(reads, 2, "never on the old engine, once each on the new one");
+    assert!(!asked.iter().any(|line| line == "POST /v1/agents"), "nothing is registered again: {asked:?}");
 }

@@ -36,7 +36,7 @@ use crate::{
         dead_letter::{DeadLetter, Redeliver, RedeliverRefused},
         delivery::{
             Ack, CancelInjections, Content, Deliver, Delivery, EpochStarted, Inject, InjectReport,
-            Journalled, Lane, Mode, ObserveCursor, RequestReplay, WorkerGone, WorkerUp,
+            Journalled, Lane, MarkRead, Mode, ObserveCursor, RequestReplay, WorkerGone, WorkerUp,
         },
         observe::{self, Publish},
     },
@@ -69,6 +69,8 @@ pub struct CursorDoors {
     pub cancel: Post<CancelInjections>,
     /// To the engine.
     pub ack: Post<Ack>,
+    /// What is acked was read.
+    pub read: Post<MarkRead>,
     /// Frames are missing.
     pub replay: Post<RequestReplay>,
     /// For everybody.
@@ -245,6 +247,11 @@ impl DeliveryCursor {
                 let ended = matches!(fact, Fact::Acked(_) | Fact::DeadLettered { .. });
                 let proven = matches!(fact, Fact::Acked(_));
                 facts::publish(&self.config.name, &delivery, fact, at.wall_ms, |event| self.publish(event));
+                if proven && delivery.seq.0 != 0 {
+                    let (name, delivery_id) = (self.config.name.clone(), delivery.delivery_id.clone());
+                    let msg_id = delivery.msg_id.clone();
+                    self.doors.read.tell(MarkRead { name, delivery_id, msg_id }).ok();
+                }
                 if ended && let Some(letter) = self.again.remove(&delivery.delivery_id) {
                     self.tried_again(letter, proven);
                 }

@@ -57,7 +57,7 @@ impl Room {
         let (ack, acks) = keeper();
         let (replay, replays) = keeper();
         let (publish, events) = keeper();
-        let doors = CursorDoors { inject, cancel, ack, replay, publish };
+        let doors = CursorDoors { inject, cancel, ack, read: keeper().0, replay, publish };
         let lane = Lane::new(Arc::<House>::default());
         let id = ActorId::of(ActorKind::DeliveryCursor, "skipper");
         let (child, seat) = Seat::reserve(id, &Directory::default());
@@ -400,7 +400,7 @@ async fn thousands_of_deliveries_a_second_go_through_one_cursor() {
     let (replay, _replays) = keeper::<RequestReplay>();
     let (publish, _events) = keeper::<Publish>();
     let inject = Post::new(prover.recipient(), Probe::new(ActorId::of(ActorKind::PtyWorker, "p")));
-    let doors = CursorDoors { inject, cancel, ack, replay, publish };
+    let doors = CursorDoors { inject, cancel, ack, read: keeper().0, replay, publish };
     let lane = Lane::new(Arc::<House>::default());
     let (kept, room) = (journal.clone(), lane.clone());
     seat.start(None, move |_, life| {

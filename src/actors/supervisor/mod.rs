@@ -112,6 +112,7 @@ impl Supervisor {
             inject: worker.post(),
             cancel: worker.post(),
             ack: self.posts.ack.clone(),
+            read: self.posts.read.clone(),
             replay: self.posts.replay.clone(),
             publish: self.posts.publish.clone(),
         };
