@@ -12,7 +12,7 @@ use std::{
 use syn::visit::{self, Visit};
 
 /// The statements that have no test yet. Each leaves this list with its test, and none comes in.
-const OPEN: [&str; 1] = ["S82"];
+const OPEN: [&str; 0] = [];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
