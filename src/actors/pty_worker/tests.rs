@@ -451,6 +451,8 @@ async fn a_start_that_is_released_or_given_up_leaves_no_child() {
 async fn no_byte_of_a_hostile_message_reaches_a_child_as_a_key() {
     let mut rig = Rig::python("byte_counter.py", &[], Some("plain"));
     rig.started().await.unwrap();
+    // A start that is slower than the patience with a silent program would be typed to in line mode.
+    rig.shows("ready").await;
     let mut hostile: String = (0..=0x9f).filter_map(char::from_u32).collect();
     hostile.push_str("\u{1b}[201~\u{1b}]52;c;AAAA\u{7}\u{1b}[2\u{1b}[201~01~\u{202e}");
     rig.send("d1", &hostile);
