@@ -55,6 +55,7 @@ async fn a_day(baseline: bool) -> Tape {
     };
     invoke("spawn", json!({"name": "mate", "cli": "cat", "task": "swab the deck"})).await;
     broker.until("mate lives", async || broker.agents().await.contains(&"mate".to_owned())).await;
+    broker.until("its task", async || broker.screen("mate").await.contains("swab the deck")).await;
     invoke("spawn", json!({"name": "ghost", "cli": "no-such-program", "task": "haunt"})).await;
     invoke("release", json!({"name": "mate"})).await;
     broker.until("mate is gone", async || !broker.agents().await.contains(&"mate".to_owned())).await;

@@ -35,6 +35,9 @@ const PROVEN_KEPT: usize = 256;
 const WINDOW_PLAIN: usize = 64;
 const WINDOW_COMPOSER: usize = 8;
 
+/// The first task among the deliveries. Ids of engines begin with `del_` or `evt_`.
+const TASK: &str = "task";
+
 /// Shortest time to the next step, and while a frame is being drawn.
 const STEP_MIN: Duration = Duration::from_millis(1);
 const FRAME_STEP: Duration = Duration::from_millis(50);
@@ -60,14 +63,23 @@ pub(super) enum Effect {
     },
     /// The kernel has taken these keystrokes.
     InputTaken(u64),
+    /// The first task is in, or never will be, and why.
+    Task(Result<Rung, String>),
 }
 
 /// A delivery that is held.
 #[derive(Debug)]
 struct Ticket {
     attempt: u32,
-    note: Note,
+    text: Text,
     redelivered: bool,
+}
+
+/// What is to be typed.
+#[derive(Debug)]
+enum Text {
+    Message(Note),
+    Task(String),
 }
 
 #[derive(Debug)]
@@ -102,6 +114,8 @@ pub(super) struct Desk {
     readiness: Readiness,
     lane: Lane,
     tickets: HashMap<DeliveryId, Ticket>,
+    /// The first task, until it is in.
+    task: Option<String>,
     proven: VecDeque<(DeliveryId, Rung)>,
     framed: u64,
     state: AgentState,
@@ -129,6 +143,7 @@ impl Desk {
             readiness: Readiness::new(now),
             lane: empty_lane(harness),
             tickets: HashMap::new(),
+            task: None,
             proven: VecDeque::new(),
             framed: 0,
             state: AgentState::Starting,
@@ -160,6 +175,7 @@ impl Desk {
             }
         }
         self.drop_loose_tickets();
+        self.offer_task();
     }
 
     /// The screen.
@@ -255,6 +271,26 @@ impl Desk {
         if let Some(rung) = proven {
             return self.effects.push(Effect::Report { id, attempt, step: InjectStep::Proven(rung) });
         }
+        self.hold(id, Ticket { attempt, text: Text::Message(note), redelivered }, reached);
+    }
+
+    /// Gives the agent its first task: typed before every message that is not under way.
+    pub(super) fn assign(&mut self, task: String) {
+        self.task = Some(task);
+        self.offer_task();
+    }
+
+    /// No cursor hands the task over again, so whatever makes the desk forget it is followed by this.
+    fn offer_task(&mut self) {
+        let id = DeliveryId::from(TASK);
+        if let Some(task) = self.task.clone()
+            && !self.tickets.contains_key(&id)
+        {
+            self.hold(id, Ticket { attempt: 0, text: Text::Task(task), redelivered: false }, None);
+        }
+    }
+
+    fn hold(&mut self, id: DeliveryId, ticket: Ticket, reached: Option<Rung>) {
         let sent_before = match &self.lane {
             Lane::Composer(lane) => lane.sent_before.iter().any(|sent| sent.id == id),
             Lane::Plain(_) => false,
@@ -263,9 +299,8 @@ impl Desk {
             // Not by this child: it stood in the composer of one that has ended.
             let reason = "it stood in the composer of an earlier process of this agent, which has ended";
             let step = InjectStep::Failed { reason: reason.to_owned(), landed: true };
-            return self.effects.push(Effect::Report { id, attempt, step });
+            return self.effects.push(Effect::Report { id, attempt: ticket.attempt, step });
         }
-        let ticket = Ticket { attempt, note, redelivered };
         match &mut self.lane {
             Lane::Plain(lane) => {
                 lane.offer(id.clone(), frame(self.harness, &mut self.framed, &ticket).flat());
@@ -292,6 +327,7 @@ impl Desk {
             }
         }
         self.drop_loose_tickets();
+        self.offer_task();
     }
 
     fn drop_loose_tickets(&mut self) {
@@ -561,8 +597,11 @@ impl Desk {
             let (begun, not_begun) = plain.give_up();
             for id in &begun {
                 if let Some(ticket) = self.tickets.get(id) {
-                    let framing = Framing { body_max: self.harness.text.body_max, ..Framing::default() };
-                    let frame = Frame::new(&ticket.note, framing);
+                    let body_max = self.harness.text.body_max;
+                    let frame = match &ticket.text {
+                        Text::Message(note) => Frame::new(note, Framing { body_max, ..Framing::default() }),
+                        Text::Task(task) => Frame::task(task, body_max),
+                    };
                     let wording = Wording { lines: frame.lines(), flat: frame.flat() };
                     let sent = Sent { id: id.clone(), wording, flat: true, as_line: true };
                     composer.sent_before.push(sent);
@@ -575,6 +614,9 @@ impl Desk {
     }
 
     fn say(&mut self, id: DeliveryId, step: InjectStep) {
+        if id.as_str() == TASK {
+            return self.say_of_task(id, step);
+        }
         let attempt = self.tickets.get(&id).map_or(0, |ticket| ticket.attempt);
         match &step {
             InjectStep::Proven(rung) => {
@@ -591,6 +633,17 @@ impl Desk {
         }
         self.effects.push(Effect::Report { id, attempt, step });
     }
+
+    fn say_of_task(&mut self, id: DeliveryId, step: InjectStep) {
+        let ended = match step {
+            InjectStep::Proven(rung) => Ok(rung),
+            InjectStep::Failed { reason, .. } => Err(reason),
+            InjectStep::Reached(_) | InjectStep::Waiting(_) | InjectStep::Stuck(_) => return,
+        };
+        self.tickets.remove(&id);
+        self.task = None;
+        self.effects.push(Effect::Task(ended));
+    }
 }
 
 fn empty_lane(harness: &Harness) -> Lane {
@@ -601,6 +654,10 @@ fn empty_lane(harness: &Harness) -> Lane {
 }
 
 fn frame(harness: &Harness, framed: &mut u64, ticket: &Ticket) -> Frame {
+    let note = match &ticket.text {
+        Text::Message(note) => note,
+        Text::Task(task) => return Frame::task(task, harness.text.body_max),
+    };
     let framing = Framing {
         nth: *framed,
         redelivered: ticket.redelivered,
@@ -608,7 +665,7 @@ fn frame(harness: &Harness, framed: &mut u64, ticket: &Ticket) -> Frame {
         body_max: harness.text.body_max,
     };
     *framed += 1;
-    Frame::new(&ticket.note, framing)
+    Frame::new(note, framing)
 }
 
 fn region(place: Place) -> Region {
@@ -714,9 +771,12 @@ mod tests {
             self.output(&typed.replace("\x1b[200~", "").replace("\x1b[201~", ""));
         }
 
+        fn typed(&self) -> String {
+            String::from_utf8_lossy(&self.typed).into_owned()
+        }
+
         fn times_typed(&self, id: &str) -> usize {
-            let typed = String::from_utf8_lossy(&self.typed);
-            typed.matches(&format!("the body of {id},")).count()
+            self.typed().matches(&format!("the body of {id},")).count()
         }
     }
 
@@ -774,6 +834,38 @@ mod tests {
         world.desk.cancel();
         assert_eq!(world.desk.injecting().unwrap().delivery_id, DeliveryId::from("d1"));
         assert_eq!(world.desk.queued(), 1);
+    }
+
+    #[test]
+    fn the_first_task_is_typed_once_bare_and_before_every_message() {
+        for (harness, screen) in [("plain", "ready"), ("generic", COMPOSER)] {
+            let mut world = World::new(harness);
+            world.desk.assign("count the boats in the harbour".to_owned());
+            world.inject("d1");
+            // Nobody but the desk knows of it: neither a cancel nor a new life may lose it.
+            world.desk.cancel();
+            world.desk.begin_next_life();
+            world.inject("d1");
+            world.output(screen);
+            world.pass(2000);
+            let typed = world.typed();
+            assert_eq!(typed.matches("count the boats").count(), 1, "{harness}: {typed}");
+            let begin = if harness == "plain" { "count" } else { "\x1b[200~count" };
+            assert!(typed.starts_with(begin), "{harness}: {typed}");
+            if harness == "generic" {
+                assert_eq!(world.times_typed("d1"), 0, "it waits for the task");
+                world.echo();
+                world.pass(600);
+                world.output("\r\n\r\nthinking\r\n> ");
+                world.pass(1500);
+            }
+            let ended = world.effects.iter().filter(|effect| matches!(effect, Effect::Task(Ok(_))));
+            assert_eq!(ended.count(), 1, "{harness}: {:?}", world.effects);
+            assert_eq!(world.times_typed("d1"), 1, "{harness}");
+            world.desk.begin_next_life();
+            world.pass(2000);
+            assert_eq!(world.typed().matches("count the boats").count(), 1, "{harness}");
+        }
     }
 
     #[test]

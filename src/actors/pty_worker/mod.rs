@@ -232,11 +232,15 @@ impl PtyWorker {
         let pid = process.pid().as_raw().cast_unsigned();
         info!(agent = %self.config.name, pid, harness = harness.name, "program started");
         self.config.view.pid.store(pid, Ordering::Relaxed);
+        let mut desk = Desk::new(harness, self.config.spec.size, now);
+        if let Some(task) = self.config.spec.task.clone() {
+            desk.assign(task);
+        }
         self.live = Some(Live {
             terminal: Rc::new(terminal),
             process: Rc::new(process),
             chosen: harness,
-            desk: Desk::new(harness, self.config.spec.size, now),
+            desk,
             born: now,
             hung_up: false,
             deaf: false,
@@ -345,6 +349,12 @@ impl PtyWorker {
                     self.doors.report.tell(report).ok();
                 }
                 Effect::State { from, to } => self.tell_state(from, to),
+                Effect::Task(Ok(rung)) => {
+                    info!(agent = %self.config.name, ?rung, "first task is in");
+                }
+                Effect::Task(Err(reason)) => {
+                    warn!(agent = %self.config.name, reason, "first task could not be typed");
+                }
                 Effect::InputTaken(number) => {
                     if let Some((len, reply)) = self.inputs.remove(&number) {
                         reply.send(Ok(len));

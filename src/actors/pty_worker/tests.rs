@@ -282,6 +282,20 @@ async fn a_line_reader_gets_each_message_as_one_line_and_its_reading_is_the_proo
 }
 
 #[actix::test]
+async fn a_first_task_is_read_before_the_first_message() {
+    let script = "stty -echo; while read -r l; do echo \"got<$l>\"; done";
+    let task = Some("count the boats".to_owned());
+    let mut rig = Rig::new(SpawnSpec { task, ..spec("sh", &["-c", script], Some("plain")) });
+    rig.started().await.unwrap();
+    rig.send("d1", "bye");
+    assert_eq!(rig.proven("d1").await, Rung::Consumed);
+    let shown = rig.shows("bye>").await.plain;
+    assert!(shown.trim_start().starts_with("got<count the boats>"), "{shown}");
+    assert!(rig.steps("task").is_empty(), "the cursor knows nothing of it");
+    rig.end().await;
+}
+
+#[actix::test]
 async fn a_thousand_messages_to_a_raw_reader_arrive_once_and_in_order() {
     let mut rig = Rig::python("raw_reader.py", &[], Some("plain"));
     rig.started().await.unwrap();

@@ -68,7 +68,7 @@ try {
   say('spawn');
   const otter = await client.spawnPty({ name: 'otter', cli: 'cat', channels: ['general'] });
   assert.deepEqual([otter.name, otter.runtime], ['otter', 'pty']);
-  const seal = await client.spawnCli({ name: 'seal', cli: 'cat', transport: 'pty' });
+  const seal = await client.spawnCli({ name: 'seal', cli: 'cat', transport: 'pty', task: 'count the boats' });
   assert.equal(seal.name, 'seal');
   await refused(client.spawnPty({ name: 'otter', cli: 'cat' }), 409, 'agent_exists');
   await refused(client.spawnPty({ name: '../evil', cli: 'cat' }), 400, 'invalid_name');
@@ -108,6 +108,8 @@ try {
     await until(`an event ${kind}`, () => client.queryEvents({ kind }).length > 0);
   }
   await until('its confirmation', () => client.queryEvents({ kind: 'message_delivery_confirmed' }).length > 0);
+
+  await until('the first task', async () => (await client.snapshot('seal')).screen.includes('count the boats'));
 
   say('screen');
   const plain = await client.snapshot('otter');
