@@ -15,6 +15,7 @@
 //! the asker is told, and what had been begun is undone. An exit that was lost with the failed turn is found
 //! in the worker's own view.
 
+mod deeds;
 mod engine_side;
 mod invocations;
 mod location;
@@ -36,13 +37,13 @@ use tracing::{info, warn};
 
 use self::{
     engine_side::EngineSide,
-    invocations::{Defaults, Plan, Running, spawn_failure},
+    invocations::{Defaults, Plan, Running},
     location::{Local, claimed},
-    saga::{Effect, Event as Happened, Phase, Saga},
+    saga::{Event as Happened, Phase, Saga},
 };
 use crate::{
     config::CommandLine,
-    ids::{AgentId, AgentName, InvocationId, NodeName, WorkspaceId, WorkspaceKey},
+    ids::{AgentId, AgentName, NodeName, WorkspaceId, WorkspaceKey},
     messages::{
         Reply, Unanswered,
         dead_letter::{Letters, ListDeadLetters, Redeliver, RedeliverLetters, RedeliverRefused, Redelivery},
@@ -50,20 +51,20 @@ use crate::{
         invoke::{InvocationEnded, InvocationResult, Invoke},
         lifecycle::ActorKind,
         observe::{Event, Publish},
-        pty::{AgentState, ChildExited, EndedBy, ExitRecord, StateChanged, Terminate},
+        pty::{AgentState, ChildExited, EndedBy, StateChanged},
         readiness::{Readiness, ReadinessBoard},
         release::{Release, ReleaseAll, Released, WorkerLost},
         send::SendMessage,
         session::{
-            Absent, DeregisterAgent, Dialect, InventoryItem, LocationConflict, RegisterAgent,
-            RegisterRefused, Registration, SessionDown, SessionUp, SetInventory,
+            Absent, DeregisterAgent, Dialect, InventoryItem, LocationConflict, RegisterAgent, Registration,
+            SessionDown, SessionUp, SetInventory,
         },
         spawn::{
-            AgentDoors, AgentEnv, AgentPhase, AgentView, BuildRooms, CloseRooms, FindAgent, ListAgents,
-            Origin, Rooms, Spawn, SpawnRefused, SpawnSpec, Spawned, Started,
+            AgentDoors, AgentPhase, AgentView, BuildRooms, CloseRooms, FindAgent, ListAgents, Origin, Rooms,
+            Spawn, SpawnRefused, SpawnSpec, Spawned, Started,
         },
     },
-    store::{AGENTS_KNOWN_MAX, DeadLetter, Journal, LiveAgent, Record},
+    store::{AGENTS_KNOWN_MAX, DeadLetter, Journal, Record},
     supervision::{Detail, Lifeline, Post},
     wire::client::{EngineClient, EngineEndpoint},
 };
@@ -273,341 +274,6 @@ impl AgentRegistry {
         self.perform(&name, first, ctx);
     }
 
-    /// Takes an event into an agent's saga, if that agent is still the one it is about.
-    fn happen(&mut self, name: &AgentName, birth: u64, event: Happened, ctx: &mut Context<Self>) {
-        let Some(entry) = self.agents.get_mut(name).filter(|entry| entry.birth == birth) else { return };
-        let effects = entry.saga.step(event);
-        self.perform(name, effects, ctx);
-    }
-
-    /// Does what a saga asks for, in its order.
-    fn perform(&mut self, name: &AgentName, effects: Vec<Effect>, ctx: &mut Context<Self>) {
-        for effect in effects {
-            let Some(entry) = self.agents.get_mut(name) else { return };
-            let birth = entry.birth;
-            match effect {
-                Effect::Check => self.check(name.clone(), birth, ctx),
-                Effect::Register => self.register(name.clone(), birth, ctx),
-                Effect::RegisterOverHttp => self.register_over_http(name.clone(), birth, ctx),
-                Effect::Build => self.build(name.clone(), birth, ctx),
-                Effect::Deregister => {
-                    if let Some(registration) = entry.registration.as_ref().filter(|_| !entry.claimed) {
-                        let agent_id = registration.agent_id.clone();
-                        // A session that is down says the same by leaving the agent out of its next sync.
-                        self.doors.deregister.tell(DeregisterAgent { agent_id, name: name.clone() }).ok();
-                    }
-                }
-                Effect::CloseRooms(reason) => {
-                    if let Some(registration) = &entry.registration {
-                        let agent_id = registration.agent_id.clone();
-                        let close = CloseRooms { name: name.clone(), agent_id, reason };
-                        // The supervisor outlives the registry.
-                        self.doors.close.tell(close).ok();
-                    }
-                }
-                Effect::Terminate { force, by } => self.terminate(name, birth, force, by, ctx),
-                Effect::Announce(started) => self.announce(name, started, ctx),
-                Effect::Bury(exit) => self.bury(name, exit),
-                Effect::AnswerSpawn(result) => {
-                    let (reply, origin) = (entry.reply.take(), entry.origin.clone());
-                    let result = result.map(|started| Spawned {
-                        name: name.clone(),
-                        agent_id: entry
-                            .registration
-                            .as_ref()
-                            .map_or_else(|| AgentId::from(""), |registration| registration.agent_id.clone()),
-                        pid: started.pid,
-                        harness: started.harness,
-                        warning: entry.warning.clone(),
-                    });
-                    self.answer_spawn(&origin, name, reply, result);
-                }
-                Effect::AnswerReleases(released) => {
-                    for waiter in entry.releases.drain(..) {
-                        // Whoever stopped waiting knows where to look.
-                        waiter.send(released.clone());
-                    }
-                }
-            }
-        }
-        if self.agents.get(name).is_some_and(|entry| entry.saga.phase() == Phase::Gone) {
-            let gone = self.agents.remove(name);
-            let gone = gone.filter(|entry| !entry.claimed);
-            let id = gone.and_then(|entry| entry.registration).map(|registration| registration.agent_id);
-            self.remember(name.clone(), id);
-            self.publish_inventory();
-            self.closed_if_empty();
-        }
-        self.report();
-    }
-
-    fn check(&mut self, name: AgentName, birth: u64, ctx: &mut Context<Self>) {
-        let Some(entry) = self.agents.get(&name) else { return };
-        let cwd = entry.spec.cwd.clone();
-        let looked = actix_rt::task::spawn_blocking(move || usable_directory(cwd));
-        ctx.spawn(looked.into_actor(self).map(move |looked, registry, ctx| {
-            let checked = looked
-                .unwrap_or_else(|_| Err(SpawnRefused::Abandoned("the look at its directory failed".into())));
-            registry.happen(&name, birth, Happened::Checked(checked), ctx);
-        }));
-    }
-
-    fn register(&mut self, name: AgentName, birth: u64, ctx: &mut Context<Self>) {
-        match self.presence {
-            Presence::Up => self.register_over_the_socket(name, birth, ctx),
-            Presence::Down => self.offline(&name, birth, ctx),
-            Presence::Coming => {
-                self.waiting.push((name.clone(), birth));
-                ctx.run_later(FIRST_SESSION, move |registry, ctx| {
-                    let waits = |waiting: &(AgentName, u64)| waiting.1 == birth;
-                    if let Some(at) = registry.waiting.iter().position(waits) {
-                        registry.waiting.swap_remove(at);
-                        registry.offline(&name, birth, ctx);
-                    }
-                });
-            }
-        }
-    }
-
-    fn offline(&mut self, name: &AgentName, birth: u64, ctx: &mut Context<Self>) {
-        self.happen(name, birth, Happened::NotRegistered(RegisterRefused::Offline), ctx);
-    }
-
-    fn register_over_the_socket(&mut self, name: AgentName, birth: u64, ctx: &mut Context<Self>) {
-        let Some(entry) = self.agents.get(&name) else { return };
-        let invocation = match &entry.origin {
-            Origin::Api => None,
-            Origin::Engine(invocation) => Some(invocation.clone()),
-        };
-        let known_id = self.absent.get(&name).cloned().or_else(|| self.past_id(&name));
-        let session_ref = entry.spec.session_ref.clone();
-        let wanted = name.clone();
-        let answer = self.doors.register.ask(|reply| RegisterAgent {
-            name: wanted,
-            invocation,
-            session_ref,
-            known_id,
-            reply,
-        });
-        ctx.spawn(answer.into_actor(self).map(move |answer, registry, ctx| {
-            // A session that restarts drops its questions: it is offline for now.
-            let event = match answer.unwrap_or(Err(RegisterRefused::Offline)) {
-                Ok(registration) => registry.registered(&name, birth, registration, None),
-                Err(refused) => Happened::NotRegistered(refused),
-            };
-            registry.happen(&name, birth, event, ctx);
-        }));
-    }
-
-    fn register_over_http(&mut self, name: AgentName, birth: u64, ctx: &mut Context<Self>) {
-        let (engine, node) = (self.engine.clone(), self.node_name.clone());
-        let asked = name.clone();
-        let registered = async move { engine.register(&asked, node.as_ref()).await };
-        ctx.spawn(registered.into_actor(self).map(move |registered, registry, ctx| {
-            let event = match registered {
-                Ok((registration, warning)) => {
-                    registry.registered_over_http(&name, birth, registration, warning)
-                }
-                Err(why) => Happened::NodeOffline { why },
-            };
-            registry.happen(&name, birth, event, ctx);
-        }));
-    }
-
-    /// Notes an agent's registration. One that comes too late is undone.
-    fn registered(
-        &mut self,
-        name: &AgentName,
-        birth: u64,
-        registration: Registration,
-        warning: Option<String>,
-    ) -> Happened {
-        match self.agents.get_mut(name).filter(|entry| entry.birth == birth) {
-            Some(entry) => {
-                entry.registration = Some(registration);
-                entry.warning = warning;
-            }
-            None => {
-                let agent_id = registration.agent_id;
-                // A session that is down says the same by leaving the agent out of its next sync.
-                self.doors.deregister.tell(DeregisterAgent { agent_id, name: name.clone() }).ok();
-            }
-        }
-        Happened::Registered
-    }
-
-    /// A client reads the warning that an agent is not bound yet; an engine that is told "spawned" would take
-    /// the agent for reachable.
-    fn registered_over_http(
-        &mut self,
-        name: &AgentName,
-        birth: u64,
-        registration: Registration,
-        warning: Option<String>,
-    ) -> Happened {
-        let entry = self.agents.get(name).filter(|entry| entry.birth == birth);
-        let engine_asked = entry.is_some_and(|entry| matches!(entry.origin, Origin::Engine(_)));
-        let unbound = warning.clone().filter(|_| engine_asked);
-        let registered = self.registered(name, birth, registration, warning);
-        match unbound {
-            Some(why) => Happened::NotBound { why },
-            None => registered,
-        }
-    }
-
-    fn build(&mut self, name: AgentName, birth: u64, ctx: &mut Context<Self>) {
-        let Some(entry) = self.agents.get(&name) else { return };
-        let Some(registration) = &entry.registration else { return };
-        self.absent.remove(&name);
-        let (started, surviving) = Reply::channel();
-        let spec = entry.spec.clone();
-        let relay_env = AgentEnv {
-            token: registration.token.clone(),
-            base_url: self.config.endpoint.base_url().to_owned(),
-            workspace: self.config.workspace.clone(),
-        };
-        let (agent_id, ack_seq) = (registration.agent_id.clone(), registration.ack_seq);
-        let rooms =
-            self.doors.build.ask(|reply| BuildRooms { agent_id, spec, relay_env, ack_seq, started, reply });
-        let built = name.clone();
-        ctx.spawn(rooms.into_actor(self).map(move |rooms, registry, ctx| match rooms {
-            Ok(rooms) => {
-                if let Some(entry) = registry.agents.get_mut(&built).filter(|entry| entry.birth == birth) {
-                    entry.rooms = Some(rooms);
-                }
-            }
-            Err(Unanswered) => {
-                let why = SpawnRefused::Abandoned("its rooms could not be built".to_owned());
-                registry.happen(&built, birth, Happened::NotStarted(why), ctx);
-            }
-        }));
-        ctx.spawn(surviving.into_actor(self).map(move |survived, registry, ctx| {
-            let event = match survived {
-                Ok(Ok(started)) => Happened::Survived(started),
-                Ok(Err(refused)) => Happened::NotStarted(refused),
-                Err(Unanswered) => Happened::NotStarted(SpawnRefused::Abandoned(
-                    "its terminal's worker failed while starting".to_owned(),
-                )),
-            };
-            registry.happen(&name, birth, event, ctx);
-        }));
-    }
-
-    fn terminate(&mut self, name: &AgentName, birth: u64, force: bool, by: EndedBy, ctx: &mut Context<Self>) {
-        let Some(rooms) = self.agents.get(name).and_then(|entry| entry.rooms.as_ref()) else { return };
-        let closing = self.closing.as_ref().filter(|_| by == EndedBy::Shutdown);
-        let within = closing.map(|closing| closing.within);
-        let gone = rooms.terminate.tell(Terminate { by, force, within }).is_err();
-        let name = name.clone();
-        let limit = if gone { Duration::ZERO } else { RELEASE_LIMIT };
-        ctx.run_later(limit, move |registry, ctx| {
-            registry.happen(&name, birth, Happened::Overdue, ctx);
-        });
-    }
-
-    /// An agent lives: write it down, list it, join its channels, tell the world.
-    fn announce(&mut self, name: &AgentName, started: Started, ctx: &mut Context<Self>) {
-        let Some(entry) = self.agents.get_mut(name) else { return };
-        let Some(registration) = entry.registration.clone() else { return };
-        entry.started = Some(started.clone());
-        self.journal.append(Record::AgentLive(LiveAgent {
-            agent: registration.agent_id.clone(),
-            name: name.clone(),
-            spawn: started.spawn,
-            pid: started.pid,
-            started: started.at_tick,
-        }));
-        let spec = entry.spec.clone();
-        let source = match entry.origin {
-            Origin::Api => "api",
-            Origin::Engine(_) => "engine",
-        };
-        info!(agent = %name, pid = started.pid, harness = %started.harness, source, "agent live");
-        let event = Event::AgentSpawned {
-            name: name.clone(),
-            runtime: "pty",
-            provider: started.harness,
-            cli: spec.program.clone(),
-            model: spec.model.clone(),
-            session_id: spec.session_ref.as_ref().map(ToString::to_string),
-            pid: Some(started.pid),
-            source,
-            pre_registered: true,
-            registration_warning: entry.warning.clone(),
-        };
-        self.publish(event);
-        self.publish_inventory();
-        let (engine, agent) = (self.engine.clone(), name.clone());
-        let joined = async move { engine.join(&agent, &registration.token, &spec.channels).await };
-        ctx.spawn(joined.into_actor(self).map(|(), _, _| ()));
-    }
-
-    /// An agent that lived is gone: write it down, tell the world.
-    fn bury(&mut self, name: &AgentName, exit: Option<ExitRecord>) {
-        let Some(entry) = self.agents.get(name) else { return };
-        let released =
-            !entry.releases.is_empty() || exit.as_ref().is_some_and(|exit| exit.by != EndedBy::Itself);
-        if let Some(registration) = &entry.registration {
-            self.journal.append(Record::AgentGone { agent: registration.agent_id.clone() });
-        }
-        if let Some(exit) = exit {
-            if exit.by == EndedBy::Itself && exit.code != Some(0) {
-                self.crashes += 1;
-            }
-            info!(agent = %name, how = exit.how(), by = ?exit.by, uptime_ms = exit.uptime_ms, "agent ended");
-            let reason = if released { "released" } else { "child_exited" };
-            self.publish(Event::AgentExit { name: name.clone(), reason });
-            self.publish(Event::AgentExited {
-                name: name.clone(),
-                code: exit.code,
-                signal: exit.signal,
-                reason,
-                uptime_ms: exit.uptime_ms,
-            });
-        }
-        if released {
-            self.publish(Event::AgentReleased { name: name.clone() });
-        }
-    }
-
-    fn answer_spawn(
-        &mut self,
-        origin: &Origin,
-        name: &AgentName,
-        reply: Option<Reply<Result<Spawned, SpawnRefused>>>,
-        result: Result<Spawned, SpawnRefused>,
-    ) {
-        if let Err(refused) = &result {
-            warn!(agent = %name, %refused, "agent not spawned");
-        }
-        if let Origin::Engine(invocation) = origin {
-            let result = match &result {
-                Ok(_) => InvocationResult::Spawned { name: name.clone() },
-                Err(refused) => spawn_failure(refused),
-            };
-            self.answer_invocation(invocation.clone(), result);
-        }
-        if let Some(reply) = reply {
-            // An asker that went away finds the agent in the list.
-            reply.send(result);
-        }
-    }
-
-    fn answer_invocation(&mut self, invocation: InvocationId, result: InvocationResult) {
-        self.running.ended(&invocation);
-        let at_ms = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .map_or(0, |since| since.as_millis() as u64);
-        self.journal.append(Record::InvocationEnded {
-            invocation: invocation.clone(),
-            result: result.clone(),
-            at_ms,
-        });
-        // A session that is down is asked again by the engine, and answers from the journal.
-        self.doors.invocation_ended.tell(InvocationEnded { invocation, result }).ok();
-        self.publish_inventory();
-    }
-
     /// All live agents, to the session: a projection, sent whole at every change.
     fn publish_inventory(&self) {
         let live = |entry: &Entry| {
@@ -688,19 +354,6 @@ impl AgentRegistry {
             ("spawned", self.births.to_string()),
             ("crashed", self.crashes.to_string()),
         ]));
-    }
-}
-
-/// Looks at a working directory. Blocking.
-fn usable_directory(cwd: PathBuf) -> Result<(), SpawnRefused> {
-    let shown = cwd.display();
-    if !cwd.is_absolute() {
-        return Err(SpawnRefused::BadCwd(format!("the working directory `{shown}` must be absolute")));
-    }
-    match std::fs::metadata(&cwd) {
-        Ok(found) if found.is_dir() => Ok(()),
-        Ok(_) => Err(SpawnRefused::BadCwd(format!("the working directory `{shown}` is not a directory"))),
-        Err(error) => Err(SpawnRefused::BadCwd(format!("the working directory `{shown}`: {error}"))),
     }
 }
 

@@ -17,8 +17,9 @@ use crate::{
         delivery::ObserveCursor,
         invoke::{Action, InvokedSpawn},
         lifecycle::ActorId,
-        pty::{Input, Resize, TakeSnapshot, TermSize, WorkerView},
-        session::Dialect,
+        pty::{ExitRecord, Input, Resize, TakeSnapshot, TermSize, Terminate, WorkerView},
+        session::{Dialect, RegisterRefused},
+        spawn::AgentEnv,
     },
     supervision::{Child, Directory, Probe, Seat},
 };
