@@ -1,7 +1,7 @@
 //! The book in a small world: an engine that keeps what is not acked, a link that loses and reorders, a
 //! worker that reports in any order, a disk that lags, crashes of the cursor and of the whole broker.
 //!
-//! `CURSOR_CASES` sets the number of cases; a failure prints the case, and proptest's seed file repeats it.
+//! `MODEL_CASES` sets the number of cases; a failure prints the case, and proptest's seed file repeats it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -534,7 +534,7 @@ fn note(msg_id: &MsgId) -> Note {
 }
 
 fn cases() -> u32 {
-    std::env::var("CURSOR_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(512)
+    std::env::var("MODEL_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(2_000)
 }
 
 proptest! {

@@ -18,6 +18,8 @@
 //! timers. It keeps: the routes, the inventory, who waits for a replay, what is owed to the engine
 //! (deregistrations, results), the dialect, the refused token generation, the epoch, and the counters.
 
+#[cfg(test)]
+mod model;
 mod outbox;
 mod pending;
 mod phase;
