@@ -28,8 +28,19 @@ bench *args:
 docs:
     cargo doc --no-deps --document-private-items --open
 
-# Run the tests again and again until one fails: `just soak 50 reconnect`.
-soak times="20" *names="":
+# Random schedules through the models of the cursor and the session.
+soak schedules="1000000":
+    MODEL_CASES={{ schedules }} cargo test --release --locked --lib model::
+
+# Hostile inputs at each door that others' words come in by, so many seconds each (needs cargo-fuzz).
+fuzz seconds="60":
+    fuzz/seed.sh
+    for door in frames payload typed screen config; do \
+        RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none $door -- -max_total_time={{ seconds }} -max_len=16384 -timeout=20 || exit 1; \
+    done
+
+# Run the tests again and again until one fails: `just repeat 50 reconnect`.
+repeat times="20" *names="":
     for round in $(seq {{ times }}); do echo "round $round"; cargo test --locked -q {{ names }} || exit 1; done
 
 # Licences, advisories and duplicate versions (needs cargo-deny).
