@@ -914,6 +914,10 @@ impl Handler<RequestReplay> for NodeSession {
         self.replay_askers.retain(|asker| !asker.is_abandoned());
         self.replay_askers.push(asked.reply);
         if let Some(link) = &mut self.link {
+            // A cursor drops frames as well (too many beyond a gap), which only its lane tells.
+            if self.routes.lane(&asked.agent_id).is_some_and(|lane| lane.lowest_refused().is_some()) {
+                link.replay.refused();
+            }
             link.replay.missing(Instant::now());
             self.pump(ctx);
         }

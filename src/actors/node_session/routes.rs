@@ -120,6 +120,14 @@ impl Routes {
         }
     }
 
+    /// The room of an agent that has a cursor.
+    pub(super) fn lane(&self, agent_id: &AgentId) -> Option<&Arc<Lane>> {
+        match self.by_id.get(agent_id) {
+            Some(Place::Here(route)) => Some(&route.lane),
+            Some(Place::Absent { .. }) | None => None,
+        }
+    }
+
     /// The room of every agent.
     pub(super) fn lanes(&self) -> impl Iterator<Item = &Arc<Lane>> {
         self.cursors().map(|route| &route.lane)

@@ -974,6 +974,22 @@ async fn a_replay_is_asked_for_at_most_every_five_seconds_and_its_asker_told_the
 }
 
 #[actix::test]
+async fn a_replay_for_frames_that_the_cursor_dropped_itself_is_asked_for_soon() {
+    let mut house = House::start(quick()).await;
+    let mut socket = house.engine.live().await;
+    let lane = house.route("7", "ann");
+    house.up().await;
+    lane.refuse(Seq(9));
+    let agent_id = AgentId::from("7");
+    let began = Instant::now();
+    let answer = house.session.post::<RequestReplay>().ask(|reply| RequestReplay { agent_id, reply });
+    let sync = socket.frame("inventory.sync").await;
+    assert!(began.elapsed() < Duration::from_secs(4), "not as late as one for a gap");
+    socket.reply(&sync, &json!({}));
+    assert_eq!(answer.await.unwrap(), Epoch(1));
+}
+
+#[actix::test]
 async fn a_change_of_the_inventory_is_synced_at_once_and_heard_in_a_heartbeat() {
     let mut house = House::start(quick()).await;
     let mut socket = house.engine.live().await;
