@@ -34,6 +34,8 @@ use crate::{
 
 /// What is measured when nothing is named.
 const ALL: [&str; 5] = ["latency", "burst", "idle", "spawn", "start"];
+/// The two that take turns.
+const NAMES: [&str; 2] = ["broker", "floor"];
 /// Rounds of latency and burst; broker and floor take turns.
 const ROUNDS: u32 = 5;
 /// Messages of one round of latency.
@@ -43,6 +45,8 @@ const PAUSE: Duration = Duration::from_millis(8);
 /// Messages of a burst, and agents of the wide one.
 const BURST: u64 = 5000;
 const WIDE: u64 = 20;
+/// The most that an engine keeps for one agent.
+const MAILBOX: u64 = 1000;
 /// Idle agents.
 const CROWD: u64 = 50;
 /// How long they are watched.
@@ -120,34 +124,39 @@ fn traffic(dir: &Path, rounds: u32, latency: bool, burst: bool, figures: &mut Fi
         broker.spawn()?;
     }
     broker.deliver(0..WIDE)?;
-    let mut floor = Party::floor(&subdir(dir, "floor")?, WIDE)?;
+    let floor = Party::floor(&subdir(dir, "floor")?, WIDE)?;
 
     let mut singles = [Series::default(), Series::default()];
+    let mut mailbox = [Series::default(), Series::default()];
     let mut narrow = [Series::default(), Series::default()];
     let mut wide = [Series::default(), Series::default()];
+    let mut parties = [broker, floor];
     for round in 0..rounds {
-        for (at, party) in [&mut broker, &mut floor].into_iter().enumerate() {
-            if latency {
-                let mut of_round = Series::default();
-                for _ in 0..SINGLES {
-                    of_round.take(party.deliver(std::iter::once(0))?);
+        if latency {
+            let mut of_round = [Series::default(), Series::default()];
+            for _ in 0..SINGLES {
+                // In turns, so that both meet the machine in the same mood.
+                for (party, series) in parties.iter_mut().zip(&mut of_round) {
+                    series.take(party.deliver(std::iter::once(0))?);
                     thread::sleep(PAUSE);
                 }
-                eprintln!("round {round}, {}: {}", ["broker", "floor"][at], of_round.summary());
-                singles[at].merge(of_round);
             }
-            if burst {
-                narrow[at].take(party.deliver((0..BURST).map(|_| 0))?);
-                wide[at].take(party.deliver((0..BURST).map(|number| number % WIDE))?);
-                eprintln!(
-                    "round {round}, {}: burst to 1 read {:.0} ms acked {:.0} ms, to {WIDE} read {:.0} ms acked {:.0} ms",
-                    ["broker", "floor"][at],
-                    narrow[at].last_read() / 1e3,
-                    narrow[at].last_acked() / 1e3,
-                    wide[at].last_read() / 1e3,
-                    wide[at].last_acked() / 1e3,
-                );
+            for ((series, of_round), name) in singles.iter_mut().zip(of_round).zip(NAMES) {
+                eprintln!("round {round}, {name}: {}", of_round.summary());
+                series.merge(of_round);
             }
+        }
+        for (at, party) in parties.iter_mut().enumerate().filter(|_| burst) {
+            mailbox[at].take(party.deliver((0..MAILBOX).map(|_| 0))?);
+            narrow[at].take(party.deliver((0..BURST).map(|_| 0))?);
+            wide[at].take(party.deliver((0..BURST).map(|number| number % WIDE))?);
+            eprintln!(
+                "round {round}, {}: until read, ms: 1,000 to 1 {:.0}, 5,000 to 1 {:.0}, 5,000 to {WIDE} {:.0}",
+                NAMES[at],
+                mailbox[at].last_read() / 1e3,
+                narrow[at].last_read() / 1e3,
+                wide[at].last_read() / 1e3,
+            );
         }
     }
     if latency {
@@ -161,24 +170,22 @@ fn traffic(dir: &Path, rounds: u32, latency: bool, burst: bool, figures: &mut Fi
         add(("acked_p99", "deliver to ack, p99", "us"), 0.99, Series::acked, Goal::None);
     }
     if burst {
-        let mut add = |what, [broker, floor]: &[Series; 2], of: fn(&Series) -> &[f64], goal| {
-            let rate = |series: &Series| BURST as f64 / (median(of(series)) / 1e6);
-            figures.add(what, rate(broker), Some(rate(floor)), goal);
+        let mut add = |what, count: u64, [broker, floor]: &[Series; 2], of: fn(&Series) -> &[f64], least| {
+            let rate = |series: &Series| count as f64 / (median(of(series)) / 1e6);
+            figures.add(what, rate(broker), Some(rate(floor)), least);
         };
-        add(
-            ("narrow_read", "5,000 to 1 agent, until read", "msg/s"),
-            &narrow,
-            Series::read,
-            Goal::AtLeast(3000.0),
-        );
-        add(("narrow_acked", "5,000 to 1 agent, until acked", "msg/s"), &narrow, Series::acked, Goal::None);
-        add(
-            ("wide_read", "5,000 to 20 agents, until read", "msg/s"),
-            &wide,
-            Series::read,
-            Goal::AtLeast(8000.0),
-        );
-        add(("wide_acked", "5,000 to 20 agents, until acked", "msg/s"), &wide, Series::acked, Goal::None);
+        let what = ("mailbox_read", "1,000 to 1 agent, until read", "msg/s");
+        add(what, MAILBOX, &mailbox, Series::read, Goal::None);
+        let what = ("mailbox_acked", "1,000 to 1 agent, until acked", "msg/s");
+        add(what, MAILBOX, &mailbox, Series::acked, Goal::None);
+        let what = ("narrow_read", "5,000 to 1 agent, until read", "msg/s");
+        add(what, BURST, &narrow, Series::read, Goal::AtLeast(3000.0));
+        let what = ("narrow_acked", "5,000 to 1 agent, until acked", "msg/s");
+        add(what, BURST, &narrow, Series::acked, Goal::None);
+        let what = ("wide_read", "5,000 to 20 agents, until read", "msg/s");
+        add(what, BURST, &wide, Series::read, Goal::AtLeast(8000.0));
+        let what = ("wide_acked", "5,000 to 20 agents, until acked", "msg/s");
+        add(what, BURST, &wide, Series::acked, Goal::None);
     }
     Ok(())
 }
@@ -211,10 +218,6 @@ impl Series {
 
     fn last_read(&self) -> f64 {
         self.read.last().copied().unwrap_or(f64::NAN)
-    }
-
-    fn last_acked(&self) -> f64 {
-        self.acked.last().copied().unwrap_or(f64::NAN)
     }
 
     fn summary(&self) -> String {
