@@ -276,6 +276,7 @@ fn route(place: &str) -> String {
     let parts: Vec<_> = path.split('/').collect();
     let parts = parts.iter().enumerate().map(|(nth, part)| match (parts.get(nth.wrapping_sub(1)), *part) {
         (Some(&"channels"), _) => ":name",
+        (Some(&"messages"), _) => ":id",
         (_, part) => part,
     });
     format!("{verb} {}", parts.collect::<Vec<_>>().join("/"))
@@ -291,6 +292,7 @@ async fn a_node_asks_an_engine_for_what_it_needs_and_speaks_in_the_order_of_the_
         "GET /v1/workspace",
         "POST /v1/channels",
         "POST /v1/channels/:name/join",
+        "POST /v1/messages/:id/read",
         "POST /v1/nodes",
     ];
     // No workspace stream, nothing that switches one on, and no agent registered but over the socket.
