@@ -1,15 +1,19 @@
 //! What the registry says to the engine over HTTP: the fallback registration, the channels of a new agent,
 //! and the messages of the person at this broker, sent under an identity of the broker's own.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 use tracing::{info, warn};
 
-use super::location::Bound;
+use super::{RegistryConfig, location::Bound};
 use crate::{
-    ids::{AgentId, AgentName, AgentToken, MsgId, NodeName, WorkspaceKey},
+    ids::{AgentId, AgentName, AgentToken, MsgId, NodeName, WorkspaceId, WorkspaceKey},
     messages::{
         send::{Recipient, SendRefused, Sent},
         session::Registration,
@@ -30,6 +34,7 @@ const NAMES_TRIED: u32 = 5;
 pub(super) struct EngineSide {
     client: EngineClient,
     key: Option<WorkspaceKey>,
+    workspace: Option<WorkspaceId>,
     /// The name wanted for the broker's own identity.
     instance: String,
     /// `human` unless configured otherwise.
@@ -51,20 +56,23 @@ struct Identity {
 #[derive(Serialize, Deserialize)]
 struct StoredIdentity {
     base_url: String,
+    workspace: Option<WorkspaceId>,
     name: String,
     agent_id: AgentId,
     token: String,
 }
 
 impl EngineSide {
-    pub(super) fn new(
-        client: EngineClient,
-        key: Option<WorkspaceKey>,
-        instance: String,
-        agent_type: String,
-        identity_file: PathBuf,
-    ) -> Self {
-        Self { client, key, instance, agent_type, identity_file, identity: Mutex::new(None) }
+    pub(super) fn new(config: &RegistryConfig) -> Self {
+        Self {
+            client: EngineClient::new(config.endpoint.clone()),
+            key: config.workspace_key.clone(),
+            workspace: config.workspace.clone(),
+            instance: config.instance.clone(),
+            agent_type: config.agent_type.clone(),
+            identity_file: config.identity_file.clone(),
+            identity: Mutex::new(None),
+        }
     }
 
     /// Registers over HTTP and binds to this node: the fallback for a socket that is down. The second part
@@ -161,7 +169,7 @@ impl EngineSide {
                 if error.status == Some(401) {
                     // The identity was deleted or its token rotated: the next message makes a new one.
                     *self.identity.lock().await = None;
-                    self.forget();
+                    self.forget().await;
                 }
                 Err(refused(&error))
             }
@@ -175,7 +183,7 @@ impl EngineSide {
         if let Some(identity) = &*held {
             return Ok(identity.clone());
         }
-        let identity = match self.stored() {
+        let identity = match self.stored().await {
             Some(identity) => identity,
             None => self.create().await?,
         };
@@ -205,21 +213,22 @@ impl EngineSide {
         info!(name, "registered as a person at the engine");
         let stored = StoredIdentity {
             base_url: self.client.endpoint().base_url().to_owned(),
+            workspace: self.workspace.clone(),
             name: name.clone(),
             agent_id: made.id,
             token: made.token.expose().to_owned(),
         };
-        let kept = serde_json::to_vec(&stored)
-            .map_err(std::io::Error::other)
-            .and_then(|json| write_private(&self.identity_file, &json));
-        if let Err(error) = kept {
+        let kept = on_disk(&self.identity_file, move |file| {
+            write_private(file, &serde_json::to_vec(&stored).map_err(io::Error::other)?)
+        });
+        if let Err(error) = kept.await {
             warn!(%error, "the broker's own identity is not kept over a restart");
         }
         Ok(Identity { name, token: made.token })
     }
 
-    fn stored(&self) -> Option<Identity> {
-        let bytes = match read_private(&self.identity_file) {
+    async fn stored(&self) -> Option<Identity> {
+        let bytes = match on_disk(&self.identity_file, read_private).await {
             Ok(bytes) => bytes?,
             Err(error) => {
                 warn!(%error, "the broker's own identity cannot be read; making a new one");
@@ -227,17 +236,26 @@ impl EngineSide {
             }
         };
         let stored: StoredIdentity = serde_json::from_slice(&bytes).ok()?;
-        let here = stored.base_url == self.client.endpoint().base_url();
+        let here = stored.base_url == self.client.endpoint().base_url() && stored.workspace == self.workspace;
         here.then(|| Identity { name: stored.name, token: AgentToken::from(stored.token) })
     }
 
-    fn forget(&self) {
-        if let Err(error) = std::fs::remove_file(&self.identity_file)
-            && error.kind() != std::io::ErrorKind::NotFound
+    async fn forget(&self) {
+        if let Err(error) = on_disk(&self.identity_file, |file| std::fs::remove_file(file)).await
+            && error.kind() != io::ErrorKind::NotFound
         {
             warn!(%error, "the broker's refused identity cannot be removed");
         }
     }
+}
+
+/// File work, on a thread that may wait for the disk.
+async fn on_disk<T: Send + 'static>(
+    file: &Path,
+    work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let file = file.to_owned();
+    tokio::task::spawn_blocking(move || work(&file)).await.map_err(io::Error::other)?
 }
 
 fn refused(error: &ApiError) -> SendRefused {
@@ -249,5 +267,47 @@ fn refused(error: &ApiError) -> SendRefused {
             SendRefused::NoSuchRecipient(error.message.clone())
         }
         _ => SendRefused::Engine { code: error.code.clone(), message: error.message.clone() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::wire::client::EngineEndpoint;
+
+    fn side(dir: &Path, base_url: &str, workspace: &str) -> EngineSide {
+        EngineSide::new(&RegistryConfig {
+            endpoint: EngineEndpoint::parse(base_url, None).unwrap(),
+            workspace_key: None,
+            workspace: Some(WorkspaceId::from(workspace)),
+            instance: "me".into(),
+            agent_type: "human".into(),
+            identity_file: dir.join("identity.json"),
+            cwd: dir.to_owned(),
+            channels: Vec::new(),
+            embedded: false,
+            handlers: BTreeMap::new(),
+        })
+    }
+
+    #[actix::test]
+    async fn a_persons_identity_serves_one_engine_and_one_workspace_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let stored = StoredIdentity {
+            base_url: "http://127.0.0.1:1".into(),
+            workspace: Some(WorkspaceId::from("w1")),
+            name: "me".into(),
+            agent_id: AgentId::from("7"),
+            token: "at_live_x".into(),
+        };
+        write_private(&dir.path().join("identity.json"), &serde_json::to_vec(&stored).unwrap()).unwrap();
+        let here = side(dir.path(), "http://127.0.0.1:1", "w1");
+        assert_eq!(here.stored().await.map(|found| found.name).as_deref(), Some("me"));
+        assert!(side(dir.path(), "http://127.0.0.1:1", "w2").stored().await.is_none(), "another workspace");
+        assert!(side(dir.path(), "http://127.0.0.1:2", "w1").stored().await.is_none(), "another engine");
+        here.forget().await;
+        assert!(here.stored().await.is_none());
     }
 }

@@ -66,7 +66,7 @@ use crate::{
     },
     store::{AGENTS_KNOWN_MAX, DeadLetter, Journal, Record},
     supervision::{Detail, Lifeline, Post},
-    wire::client::{EngineClient, EngineEndpoint},
+    wire::client::EngineEndpoint,
 };
 
 /// An ended order that nothing came of for this long is taken as carried out; the ladder itself takes 7 s.
@@ -200,13 +200,7 @@ impl AgentRegistry {
         journal: Journal,
         readiness: ReadinessBoard,
     ) -> Self {
-        let engine = Rc::new(EngineSide::new(
-            EngineClient::new(config.endpoint.clone()),
-            config.workspace_key.clone(),
-            config.instance.clone(),
-            config.agent_type.clone(),
-            config.identity_file.clone(),
-        ));
+        let engine = Rc::new(EngineSide::new(&config));
         let past = journal.known_agents().into_iter().map(|(name, id)| (name, Some(id))).collect();
         let absent = journal.agents().into_iter().map(|agent| (agent.name, agent.agent)).collect();
         Self {
