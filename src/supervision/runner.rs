@@ -213,6 +213,11 @@ impl<A: Actor<Context = Context<A>> + Supervised> Runner<A> {
         let probe = self.lifeline.probe();
         probe.ended(&reason, describe(&decision));
         log(self.id(), self.lifeline.generation().0, &reason, &decision);
+        // What is over is over before anybody hears of it: a child that its worker kills on being dropped is
+        // dead before its name is free.
+        if matches!(decision, Decision::Quarantine | Decision::Escalate | Decision::Stop) {
+            self.bury();
+        }
         self.notify(ChildStep::Ended { reason, decision: decision.clone() });
         let probe = self.lifeline.probe();
         match decision {
@@ -225,19 +230,12 @@ impl<A: Actor<Context = Context<A>> + Supervised> Runner<A> {
                 probe.set_state(format!("parked: {why}"));
                 self.wait(retry, true);
             }
-            Decision::Quarantine => {
-                probe.set_state("quarantined");
-                self.bury();
-            }
-            Decision::Escalate => {
-                probe.set_state("failed");
-                self.bury();
-            }
+            Decision::Quarantine => probe.set_state("quarantined"),
+            Decision::Escalate => probe.set_state("failed"),
             Decision::Stop => {
                 probe.set_state("stopped");
-                self.bury();
                 if matches!(kind, ActorKind::DeliveryCursor | ActorKind::PtyWorker) {
-                    self.directory.leave(self.lifeline.probe());
+                    self.directory.leave(probe);
                 }
             }
         }
