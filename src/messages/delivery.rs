@@ -296,7 +296,8 @@ pub struct House {
     bytes: AtomicUsize,
 }
 
-/// The room of one agent. Held by node_session, which alone takes credits.
+/// The room of one agent. Shared by node_session, which takes a credit for each frame, and the agent's cursor,
+/// which takes one for a dead letter that is tried again.
 #[derive(Debug)]
 pub struct Lane {
     house: Arc<House>,
@@ -388,13 +389,6 @@ impl Lane {
 pub struct Credit {
     lane: Arc<Lane>,
     bytes: usize,
-}
-
-impl Credit {
-    /// The lane it was taken from.
-    pub fn lane(&self) -> &Arc<Lane> {
-        &self.lane
-    }
 }
 
 impl Drop for Credit {
