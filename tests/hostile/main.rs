@@ -7,8 +7,8 @@
 
 #[path = "../../fuzz/entries.rs"]
 mod entries;
-#[path = "../house/support/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "the house tests use the rest")]
+#[path = "../support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "other test binaries use the rest")]
 mod support;
 
 mod clock;
