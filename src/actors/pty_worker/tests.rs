@@ -22,8 +22,10 @@ use crate::{
         Answer,
         delivery::{InjectStep, Mode, Note, Rung},
         lifecycle::{ActorId, ActorKind},
-        pty::{ExitRecord, TermSize},
+        observe::Event,
+        pty::{EndedBy, ExitRecord, TermSize},
     },
+    pty,
     supervision::{Child, Directory, FaultPoint, Probe, Seat},
 };
 

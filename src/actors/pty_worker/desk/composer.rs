@@ -1,0 +1,134 @@
+//! The composer's lane: one message at a time, looked for before it is typed when the child may have it.
+
+use std::{collections::VecDeque, time::Instant};
+
+use super::{
+    Desk, Lane,
+    tickets::{Text, frame},
+};
+use crate::{
+    actors::pty_worker::{
+        frame::{Frame, Framing},
+        inject::{Act, Injection, Sight, Wording},
+        plain::PlainLane,
+    },
+    ids::DeliveryId,
+};
+
+/// One message at a time into a composer.
+#[derive(Debug, Default)]
+pub(super) struct ComposerLane {
+    pub(super) waiting: VecDeque<DeliveryId>,
+    pub(super) current: Option<Injection>,
+    /// Sent to this very child in an earlier life of the worker, or while it seemed plain.
+    pub(super) sent_before: Vec<Sent>,
+}
+
+#[derive(Debug)]
+pub(super) struct Sent {
+    pub(super) id: DeliveryId,
+    pub(super) wording: Wording,
+    pub(super) flat: bool,
+    pub(super) as_line: bool,
+}
+
+impl Desk {
+    pub(super) fn work_composer(&mut self, now: Instant) {
+        // As many as wait: each turn ends one injection or stops.
+        for _ in 0..=self.queued() {
+            if !self.begin_next(now) {
+                return;
+            }
+            let Lane::Composer(lane) = &mut self.lane else { return };
+            let Some(injection) = &mut lane.current else { return };
+            let sight = Sight {
+                gate: &self.gate,
+                taken: !self.writer.holds(injection.id()),
+                consumed: self.consumed,
+                screen: &self.screen,
+                complete: self.readiness.is_frame(self.screen.is_complete(), now),
+                quiet: self.readiness.quiet(now),
+            };
+            let acts = injection.look(&sight, now);
+            let id = injection.id().clone();
+            let done = injection.is_done();
+            let typed = acts.contains(&Act::Type).then(|| injection.text().to_owned());
+            if done {
+                lane.current = None;
+            }
+            if let Some(text) = typed {
+                self.typed = true;
+                self.consumed = None;
+                let bytes = self.paste(text);
+                self.writer.push_message(id.clone(), bytes);
+            }
+            for act in acts {
+                match act {
+                    Act::Type => {}
+                    Act::Press => self.writer.push_submit(id.clone(), self.harness.submit.raw.as_bytes()),
+                    Act::Say(step) => self.say(id.clone(), step),
+                }
+            }
+            if !done {
+                return;
+            }
+        }
+    }
+
+    /// Sees to it that an injection is under way; false when nothing waits.
+    fn begin_next(&mut self, now: Instant) -> bool {
+        let Lane::Composer(lane) = &mut self.lane else { return false };
+        while lane.current.is_none() {
+            let Some(id) = lane.waiting.pop_front() else { return false };
+            let Some(ticket) = self.tickets.get(&id) else { continue };
+            let sent = lane.sent_before.iter().position(|sent| sent.id == id);
+            let submit = &self.harness.submit;
+            lane.current = Some(match sent.map(|at| lane.sent_before.swap_remove(at)) {
+                Some(Sent { wording, flat, as_line, .. }) => {
+                    Injection::new(id, wording, submit, now).sent_before(flat, as_line)
+                }
+                None => {
+                    let frame = frame(self.harness, &mut self.framed, ticket);
+                    let wording = Wording { lines: frame.lines(), flat: frame.flat() };
+                    Injection::new(id, wording, submit, now)
+                }
+            });
+        }
+        true
+    }
+
+    /// The text as this program takes it at this moment.
+    fn paste(&self, text: String) -> Vec<u8> {
+        if self.screen.bracketed_paste() {
+            [b"\x1b[200~", text.as_bytes(), b"\x1b[201~"].concat()
+        } else {
+            text.into_bytes()
+        }
+    }
+
+    /// A program taken for plain shows a composer. What was written to it before may have been read by
+    /// nobody: it is looked for on the screen before it is typed again.
+    pub(super) fn become_composer(&mut self) {
+        self.harness = self.harness.with_composer();
+        self.readiness.mark_starting();
+        let mut composer = ComposerLane::default();
+        if let Lane::Plain(plain) = std::mem::replace(&mut self.lane, Lane::Plain(PlainLane::default())) {
+            let (begun, not_begun) = plain.give_up();
+            for id in &begun {
+                if let Some(ticket) = self.tickets.get(id) {
+                    let body_max = self.harness.text.body_max;
+                    let frame = match &ticket.text {
+                        Text::Message(note) => Frame::new(note, Framing { body_max, ..Framing::default() }),
+                        Text::Task(task) => Frame::task(task, body_max),
+                    };
+                    let wording = Wording { lines: frame.lines(), flat: frame.flat() };
+                    let sent = Sent { id: id.clone(), wording, flat: true, as_line: true };
+                    composer.sent_before.push(sent);
+                }
+            }
+            composer.waiting.extend(begun);
+            composer.waiting.extend(not_begun);
+        }
+        self.lane = Lane::Composer(Box::new(composer));
+    }
+}

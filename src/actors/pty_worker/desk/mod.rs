@@ -1,0 +1,343 @@
+//! The worker's work without its terminal: output in, bytes to type out, reports and states as effects.
+//!
+//! ```text
+//! output --> screen --> readiness --> state
+//! Inject --> frame --> lane (plain or composer) --> writer --> kernel --> proof --> report
+//! ```
+//!
+//! It never reads a clock and never touches a descriptor; [`PtyWorker`](super::PtyWorker) does both and asks.
+
+mod composer;
+mod state;
+mod tickets;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use composer::{ComposerLane, Sent};
+use tickets::Ticket;
+
+use super::{
+    plain::{LineEnd, PlainLane},
+    readiness::{Gate, Readiness},
+    writer::{Kind, Taken, Writer},
+};
+use crate::{
+    harness::{Composer, Harness},
+    ids::DeliveryId,
+    messages::{
+        delivery::{InjectStep, Rung},
+        pty::{AgentState, InjectionView, TermSize},
+    },
+    screen::Screen,
+};
+
+/// Proven deliveries remembered: one that is handed over again after its proof is answered, not typed.
+const PROVEN_KEPT: usize = 256;
+/// Injections held without a composer, and with one.
+const WINDOW_PLAIN: usize = 64;
+const WINDOW_COMPOSER: usize = 8;
+
+/// The first task among the deliveries. Ids of engines begin with `del_` or `evt_`.
+const TASK: &str = "task";
+
+/// Shortest time to the next step, and while a frame is being drawn.
+const STEP_MIN: Duration = Duration::from_millis(1);
+const FRAME_STEP: Duration = Duration::from_millis(50);
+
+/// What the shell is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Tell the cursor.
+    Report {
+        /// Which delivery.
+        id: DeliveryId,
+        /// Which attempt.
+        attempt: u32,
+        /// What happened.
+        step: InjectStep,
+    },
+    /// What the agent does has changed.
+    State {
+        /// Before.
+        from: AgentState,
+        /// Now.
+        to: AgentState,
+    },
+    /// The kernel has taken these keystrokes.
+    InputTaken(u64),
+    /// The first task is in, or never will be, and why.
+    Task(Result<Rung, String>),
+}
+
+#[derive(Debug)]
+enum Lane {
+    Plain(PlainLane),
+    Composer(Box<ComposerLane>),
+}
+
+/// The work. See the module.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    harness: &'static Harness,
+    screen: Screen,
+    writer: Writer,
+    readiness: Readiness,
+    lane: Lane,
+    tickets: HashMap<DeliveryId, Ticket>,
+    /// The first task, until it is in.
+    task: Option<String>,
+    proven: VecDeque<(DeliveryId, Rung)>,
+    framed: u64,
+    state: AgentState,
+    because: String,
+    gate: Gate,
+    /// The busy rule and the dialog rule that match the last whole frame.
+    working: Option<&'static str>,
+    blocked: Option<&'static str>,
+    /// A message was typed into this child: its screen may show what others wrote.
+    typed: bool,
+    /// The child had read everything at the last look, if that was after the last byte.
+    consumed: Option<bool>,
+    effects: Vec<Effect>,
+    /// Handed over with an attempt that is older than one already seen.
+    pub(crate) stale: u64,
+}
+
+impl Desk {
+    /// The desk of a program that starts now.
+    pub(crate) fn new(harness: &'static Harness, size: TermSize, now: Instant) -> Self {
+        Self {
+            harness,
+            screen: Screen::new(size),
+            writer: Writer::default(),
+            readiness: Readiness::new(now),
+            lane: empty_lane(harness),
+            tickets: HashMap::new(),
+            task: None,
+            proven: VecDeque::new(),
+            framed: 0,
+            state: AgentState::Starting,
+            because: "the program is starting".to_owned(),
+            gate: Gate::Closed { why: "the program is starting".to_owned(), until: None },
+            working: None,
+            blocked: None,
+            typed: false,
+            consumed: None,
+            effects: Vec::new(),
+            stale: 0,
+        }
+    }
+
+    /// Begins the next life of the worker around the same child. Kept is what the child has or may have of
+    /// ours: the writer's queue, flights, the text in the composer. Forgotten is what was not begun: the
+    /// cursor hands it over again.
+    pub(crate) fn begin_next_life(&mut self) {
+        self.effects.clear();
+        match &mut self.lane {
+            Lane::Plain(lane) => lane.cancel_waiting(),
+            Lane::Composer(lane) => {
+                lane.waiting.clear();
+                let begun = lane.current.take().filter(|i| !i.is_untouched() && !i.is_done());
+                lane.sent_before.extend(begun.map(|injection| {
+                    let (wording, flat) = injection.wording();
+                    Sent { id: injection.id().clone(), wording: wording.clone(), flat, as_line: false }
+                }));
+            }
+        }
+        self.drop_loose_tickets();
+        self.offer_task();
+    }
+
+    /// The screen.
+    pub(crate) fn screen(&self) -> &Screen {
+        &self.screen
+    }
+
+    /// The rule set in use now.
+    #[cfg(test)]
+    pub(crate) fn harness(&self) -> &'static Harness {
+        self.harness
+    }
+
+    /// What the agent does, and why in words.
+    pub(crate) fn state(&self) -> (AgentState, &str) {
+        (self.state, &self.because)
+    }
+
+    /// True once it has been ready.
+    pub(crate) fn was_ready(&self) -> bool {
+        self.readiness.was_ready()
+    }
+
+    /// How many injections it holds at once.
+    pub(crate) fn window(&self) -> usize {
+        if self.harness.composer == Composer::Always { WINDOW_COMPOSER } else { WINDOW_PLAIN }
+    }
+
+    /// Injections held and not done.
+    pub(crate) fn queued(&self) -> usize {
+        match &self.lane {
+            Lane::Plain(lane) => lane.len(),
+            Lane::Composer(lane) => lane.waiting.len() + usize::from(lane.current.is_some()),
+        }
+    }
+
+    /// The injection that is furthest.
+    pub(crate) fn injecting(&self) -> Option<InjectionView> {
+        match &self.lane {
+            Lane::Plain(lane) => lane.front().map(|(id, rung)| InjectionView {
+                delivery_id: id.clone(),
+                rung,
+                waiting_for: match (&self.gate, rung) {
+                    (Gate::Closed { why, .. }, Rung::Queued) => why.clone(),
+                    _ => "the agent to read its input".to_owned(),
+                },
+            }),
+            Lane::Composer(lane) => lane.current.as_ref().map(|injection| InjectionView {
+                delivery_id: injection.id().clone(),
+                rung: injection.rung(),
+                waiting_for: injection.waiting_for(),
+            }),
+        }
+    }
+
+    /// What has happened since the last call.
+    pub(crate) fn take_effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+
+    /// The program wrote something. `canonical` says whether it reads lines now: then nobody waits for an
+    /// answer to a query in it, and one would only spoil the next line.
+    pub(crate) fn output(&mut self, bytes: &[u8], canonical: impl FnOnce() -> bool, now: Instant) {
+        self.readiness.output(now);
+        let answers = self.screen.feed(bytes);
+        if !answers.is_empty() && !canonical() {
+            // A program that asks without end and never reads gets no more answers.
+            self.writer.push_answer(answers);
+        }
+        let shows_composer = self.screen.bracketed_paste() || self.screen.alternate();
+        if self.harness.composer == Composer::Seen && shows_composer {
+            self.become_composer();
+        }
+    }
+
+    /// A new size.
+    pub(crate) fn resize(&mut self, size: TermSize) {
+        self.screen.resize(size);
+    }
+
+    /// A person's keystrokes: their number, or how many bytes wait already.
+    pub(crate) fn input(&mut self, bytes: Vec<u8>) -> Result<u64, usize> {
+        self.consumed = None;
+        self.writer.push_input(bytes)
+    }
+
+    /// The next bytes for the kernel.
+    pub(crate) fn offer(&self) -> Option<&[u8]> {
+        self.writer.offer()
+    }
+
+    /// The kernel took so many of them.
+    pub(crate) fn took(&mut self, bytes: usize, now: Instant) {
+        self.consumed = None;
+        let Some(taken) = self.writer.took(bytes) else { return };
+        self.taken(&taken, now);
+    }
+
+    fn taken(&mut self, taken: &Taken, now: Instant) {
+        if let Kind::Input(number) = taken.kind {
+            self.effects.push(Effect::InputTaken(number));
+        }
+        if let Lane::Plain(lane) = &mut self.lane {
+            lane.took(taken, now);
+        }
+    }
+
+    /// So many bytes are unread.
+    pub(crate) fn looked(&mut self, unread: usize, now: Instant) {
+        self.consumed = Some(unread == 0 && self.writer.is_idle());
+        if let Lane::Plain(lane) = &mut self.lane {
+            for (id, step) in lane.looked(unread, self.writer.taken(), now) {
+                self.say(id, step);
+            }
+        }
+    }
+
+    /// The child has thrown its unread input away.
+    pub(crate) fn flushed(&mut self, now: Instant) {
+        self.consumed = None;
+        self.readiness.flushed(now);
+        // A composer shows what it has; there, the screen decides.
+        if let Lane::Plain(lane) = &mut self.lane {
+            for (id, step) in lane.flushed(self.writer.taken(), self.writer.begun(), now) {
+                self.say(id, step);
+            }
+        }
+    }
+
+    /// Does what can be done now.
+    pub(crate) fn work(&mut self, canonical: bool, now: Instant) {
+        self.readiness.line_mode(canonical, now);
+        self.gate = self.judge(now);
+        if self.gate == Gate::Open {
+            self.readiness.mark_ready();
+        }
+        self.work_lane(canonical, now);
+        self.update_state(now);
+    }
+
+    /// When to work again although nothing happened.
+    pub(crate) fn wake(&self, now: Instant) -> Option<Instant> {
+        let gate_matters =
+            !self.readiness.was_ready() || self.queued() > 0 || self.state == AgentState::Working;
+        let gate = match &self.gate {
+            Gate::Closed { until, .. } if gate_matters => until.filter(|at| *at > now),
+            _ => None,
+        };
+        let lane = match &self.lane {
+            Lane::Plain(_) => None,
+            Lane::Composer(lane) => {
+                let quiet = self.readiness.quiet(now);
+                lane.current.as_ref().and_then(|injection| injection.wake(quiet, now))
+            }
+        };
+        // A step may wait for a whole frame although its time has come.
+        let next = [gate, lane].into_iter().flatten().min();
+        next.map(|at| at.max(now + if self.screen.is_complete() { STEP_MIN } else { FRAME_STEP }))
+    }
+
+    /// How long to wait before the next look at what the child has read; `None` when it has read all that
+    /// matters.
+    pub(crate) fn look_after(&self, now: Instant) -> Option<Duration> {
+        match &self.lane {
+            Lane::Plain(lane) => lane.look_after(self.writer.taken(), now),
+            Lane::Composer(lane) => lane.current.as_ref().and_then(|injection| injection.look_after(now)),
+        }
+    }
+
+    fn work_lane(&mut self, canonical: bool, now: Instant) {
+        let submit = &self.harness.submit;
+        let key = if canonical { &submit.canonical } else { &submit.raw };
+        match &mut self.lane {
+            Lane::Plain(lane) => {
+                if self.gate == Gate::Open {
+                    lane.fill(&mut self.writer, LineEnd { canonical, key }, now);
+                }
+            }
+            Lane::Composer(_) => self.work_composer(now),
+        }
+    }
+}
+
+fn empty_lane(harness: &Harness) -> Lane {
+    match harness.composer {
+        Composer::Never | Composer::Seen => Lane::Plain(PlainLane::default()),
+        Composer::Always => Lane::Composer(Box::default()),
+    }
+}

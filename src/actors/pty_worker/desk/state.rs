@@ -1,0 +1,96 @@
+//! What the agent is seen to do, and whether a message may be typed now.
+
+use std::time::Instant;
+
+use super::{Desk, Effect, Lane};
+use crate::{
+    actors::pty_worker::readiness::{Gate, Look},
+    harness::{Place, Rule},
+    messages::pty::AgentState,
+    screen::Region,
+};
+
+impl Desk {
+    pub(super) fn judge(&mut self, now: Instant) -> Gate {
+        if let Lane::Plain(_) = self.lane {
+            return self.readiness.plain(&self.harness.ready, now);
+        }
+        if self.screen.is_complete() {
+            self.working = self.first_match(&self.harness.working);
+            self.blocked = self.first_match(&self.harness.blocked);
+        }
+        let look = Look {
+            complete: self.readiness.is_frame(self.screen.is_complete(), now),
+            pastes: self.screen.bracketed_paste(),
+            pastes_seen: self.screen.bracketed_paste_seen(),
+            alternate: self.screen.alternate(),
+            working: self.working,
+            blocked: self.blocked,
+        };
+        self.readiness.composer(&self.harness.ready, look, now)
+    }
+
+    fn first_match(&self, rules: &'static [Rule]) -> Option<&'static str> {
+        let look = |place| self.screen.text(region(place));
+        rules
+            .iter()
+            .find(|rule| !(rule.fresh && self.typed) && rule.matches(look))
+            .map(|rule| rule.id.as_str())
+    }
+
+    pub(super) fn update_state(&mut self, now: Instant) {
+        let (state, because) = self.state_now(now);
+        if because != self.because {
+            self.because = because;
+        }
+        if state != self.state {
+            let from = std::mem::replace(&mut self.state, state);
+            self.effects.push(Effect::State { from, to: state });
+        }
+    }
+
+    fn state_now(&self, now: Instant) -> (AgentState, String) {
+        let ignored = match &self.lane {
+            Lane::Plain(lane) => lane.is_ignored(now),
+            Lane::Composer(lane) => lane.current.as_ref().is_some_and(|current| current.is_ignored(now)),
+        };
+        if ignored {
+            return (AgentState::NotReading, "it does not read its input".to_owned());
+        }
+        let composer = matches!(self.lane, Lane::Composer(_));
+        let state = if !self.readiness.was_ready() {
+            let overdue = self.readiness.is_overdue(&self.harness.ready, now);
+            let asks = self.blocked.is_some();
+            if composer && (overdue || asks) { AgentState::Blocked } else { AgentState::Starting }
+        } else if !composer {
+            AgentState::Idle
+        } else if self.blocked.is_some() {
+            AgentState::Blocked
+        } else if self.is_working() {
+            AgentState::Working
+        } else {
+            AgentState::Idle
+        };
+        let because = match &self.gate {
+            // A screen that is being drawn closes the gate for moments, which is no reason to show.
+            _ if state == AgentState::Idle => "it takes messages",
+            Gate::Open => "it takes messages",
+            Gate::Closed { why, .. } => why,
+        };
+        (state, because.to_owned())
+    }
+
+    fn is_working(&self) -> bool {
+        let closed = self.screen.bracketed_paste_seen() && !self.screen.bracketed_paste();
+        closed || (self.gate != Gate::Open && self.working.is_some())
+    }
+}
+
+fn region(place: Place) -> Region {
+    match place {
+        Place::Screen => Region::All,
+        Place::Bottom(rows) => Region::Bottom(rows),
+        Place::Cursor { above, below } => Region::Cursor { above, below },
+        Place::Title => Region::Title,
+    }
+}

@@ -1,0 +1,155 @@
+//! What the desk has been given to type, and what it says of each to whoever gave it.
+
+use super::{Desk, Effect, Lane, PROVEN_KEPT, TASK};
+use crate::{
+    actors::pty_worker::frame::{Frame, Framing},
+    harness::Harness,
+    ids::DeliveryId,
+    messages::delivery::{Inject, InjectStep, Note, Rung},
+};
+
+/// A delivery that is held.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    pub(super) attempt: u32,
+    pub(super) text: Text,
+    pub(super) redelivered: bool,
+}
+
+/// What is to be typed.
+#[derive(Debug)]
+pub(super) enum Text {
+    Message(Note),
+    Task(String),
+}
+
+impl Desk {
+    /// A message is handed over.
+    pub(crate) fn inject(&mut self, inject: Inject) {
+        let Inject { delivery_id: id, attempt, mode: _, note, reached, redelivered } = inject;
+        if let Some(ticket) = self.tickets.get_mut(&id) {
+            if attempt < ticket.attempt {
+                self.stale += 1;
+            } else {
+                ticket.attempt = attempt;
+            }
+            return;
+        }
+        let proven = self.proven.iter().find(|(known, _)| *known == id).map(|(_, rung)| *rung);
+        if let Some(rung) = proven {
+            return self.effects.push(Effect::Report { id, attempt, step: InjectStep::Proven(rung) });
+        }
+        self.hold(id, Ticket { attempt, text: Text::Message(note), redelivered }, reached);
+    }
+
+    /// Gives the agent its first task: typed before every message that is not under way.
+    pub(crate) fn assign(&mut self, task: String) {
+        self.task = Some(task);
+        self.offer_task();
+    }
+
+    /// No cursor hands the task over again, so whatever makes the desk forget it is followed by this.
+    pub(super) fn offer_task(&mut self) {
+        let id = DeliveryId::from(TASK);
+        if let Some(task) = self.task.clone()
+            && !self.tickets.contains_key(&id)
+        {
+            self.hold(id, Ticket { attempt: 0, text: Text::Task(task), redelivered: false }, None);
+        }
+    }
+
+    fn hold(&mut self, id: DeliveryId, ticket: Ticket, reached: Option<Rung>) {
+        let sent_before = match &self.lane {
+            Lane::Composer(lane) => lane.sent_before.iter().any(|sent| sent.id == id),
+            Lane::Plain(_) => false,
+        };
+        if !sent_before && reached >= Some(Rung::Landed) {
+            // Not by this child: it stood in the composer of one that has ended.
+            let reason = "it stood in the composer of an earlier process of this agent, which has ended";
+            let step = InjectStep::Failed { reason: reason.to_owned(), landed: true };
+            return self.effects.push(Effect::Report { id, attempt: ticket.attempt, step });
+        }
+        match &mut self.lane {
+            Lane::Plain(lane) => {
+                lane.offer(id.clone(), frame(self.harness, &mut self.framed, &ticket).flat());
+            }
+            Lane::Composer(lane) if sent_before => {
+                // It was under way, so nothing that came later may overtake it.
+                if let Some(later) = lane.current.take_if(|injection| injection.is_untouched()) {
+                    lane.waiting.push_front(later.id().clone());
+                }
+                lane.waiting.push_front(id.clone());
+            }
+            Lane::Composer(lane) => lane.waiting.push_back(id.clone()),
+        }
+        self.tickets.insert(id, ticket);
+    }
+
+    /// Forgets what is not begun.
+    pub(crate) fn cancel(&mut self) {
+        match &mut self.lane {
+            Lane::Plain(lane) => lane.cancel_waiting(),
+            Lane::Composer(lane) => {
+                lane.waiting.clear();
+                lane.current.take_if(|injection| injection.is_untouched());
+            }
+        }
+        self.drop_loose_tickets();
+        self.offer_task();
+    }
+
+    pub(super) fn drop_loose_tickets(&mut self) {
+        let lane = &self.lane;
+        self.tickets.retain(|id, _| match lane {
+            Lane::Plain(lane) => lane.holds(id),
+            Lane::Composer(lane) => lane.current.as_ref().is_some_and(|current| current.id() == id),
+        });
+    }
+
+    pub(super) fn say(&mut self, id: DeliveryId, step: InjectStep) {
+        if id.as_str() == TASK {
+            return self.say_of_task(id, step);
+        }
+        let attempt = self.tickets.get(&id).map_or(0, |ticket| ticket.attempt);
+        match &step {
+            InjectStep::Proven(rung) => {
+                self.tickets.remove(&id);
+                if self.proven.len() == PROVEN_KEPT {
+                    self.proven.pop_front();
+                }
+                self.proven.push_back((id.clone(), *rung));
+            }
+            InjectStep::Failed { .. } => {
+                self.tickets.remove(&id);
+            }
+            InjectStep::Reached(_) | InjectStep::Waiting(_) | InjectStep::Stuck(_) => {}
+        }
+        self.effects.push(Effect::Report { id, attempt, step });
+    }
+
+    fn say_of_task(&mut self, id: DeliveryId, step: InjectStep) {
+        let ended = match step {
+            InjectStep::Proven(rung) => Ok(rung),
+            InjectStep::Failed { reason, .. } => Err(reason),
+            InjectStep::Reached(_) | InjectStep::Waiting(_) | InjectStep::Stuck(_) => return,
+        };
+        self.tickets.remove(&id);
+        self.task = None;
+        self.effects.push(Effect::Task(ended));
+    }
+}
+
+pub(super) fn frame(harness: &Harness, framed: &mut u64, ticket: &Ticket) -> Frame {
+    let note = match &ticket.text {
+        Text::Message(note) => note,
+        Text::Task(task) => return Frame::task(task, harness.text.body_max),
+    };
+    let framing = Framing {
+        nth: *framed,
+        redelivered: ticket.redelivered,
+        hints: harness.text.hints,
+        body_max: harness.text.body_max,
+    };
+    *framed += 1;
+    Frame::new(note, framing)
+}

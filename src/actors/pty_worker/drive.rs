@@ -1,0 +1,130 @@
+//! The future that serves one terminal for one life of the worker.
+
+use std::{
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context as Task, Poll},
+    time::{Duration, Instant},
+};
+
+use actix::{ActorFuture, Context};
+use tokio::time::Sleep;
+
+use super::{PtyWorker, ROUNDS, Turn, live::Live};
+use crate::pty::{ExitStatus, Terminal};
+
+type Wait<T> = Pin<Box<dyn Future<Output = T>>>;
+
+/// See the module.
+pub(super) struct Drive {
+    terminal: Rc<Terminal>,
+    readable: Option<Wait<io::Result<()>>>,
+    drained: Option<Wait<io::Result<()>>>,
+    exited: Option<Wait<ExitStatus>>,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl Drive {
+    pub(super) fn new(live: &Live) -> Self {
+        let process = live.process.clone();
+        Self {
+            terminal: live.terminal.clone(),
+            readable: None,
+            drained: None,
+            exited: Some(Box::pin(async move { process.exited().await })),
+            sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
+        }
+    }
+
+    fn poll_readable(&mut self, task: &mut Task<'_>) -> bool {
+        let terminal = &self.terminal;
+        let wait = self.readable.get_or_insert_with(|| {
+            let terminal = terminal.clone();
+            Box::pin(async move { terminal.readable().await })
+        });
+        let ready = wait.as_mut().poll(task).is_ready();
+        if ready {
+            self.readable = None;
+        }
+        ready
+    }
+
+    fn poll_drained(&mut self, task: &mut Task<'_>) -> bool {
+        let terminal = &self.terminal;
+        let wait = self.drained.get_or_insert_with(|| {
+            let terminal = terminal.clone();
+            Box::pin(async move { terminal.drained().await })
+        });
+        let ready = wait.as_mut().poll(task).is_ready();
+        if ready {
+            self.drained = None;
+        }
+        ready
+    }
+
+    fn poll_exited(&mut self, task: &mut Task<'_>) -> Option<ExitStatus> {
+        match self.exited.as_mut()?.as_mut().poll(task) {
+            Poll::Ready(status) => {
+                self.exited = None;
+                Some(status)
+            }
+            Poll::Pending => None,
+        }
+    }
+}
+
+impl ActorFuture<PtyWorker> for Drive {
+    type Output = ();
+
+    fn poll(
+        self: Pin<&mut Self>,
+        worker: &mut PtyWorker,
+        ctx: &mut Context<PtyWorker>,
+        task: &mut Task<'_>,
+    ) -> Poll<()> {
+        let drive = self.get_mut();
+        // Each round does what became possible and registers for what comes next.
+        for _ in 0..ROUNDS {
+            let now = Instant::now();
+            let mut again = false;
+            if let Some(status) = drive.poll_exited(task) {
+                worker.child_exited(status, now);
+            }
+            let Some(live) = &worker.live else { return Poll::Ready(()) };
+            let draining = live.exit.as_ref().is_some_and(|drain| !drain.swept && drain.look_at <= now);
+            let mut more = false;
+            if !live.hung_up && (draining || drive.poll_readable(task)) {
+                again = true;
+                more = worker.read(now);
+            }
+            if worker.turn(now) == Turn::Sweep {
+                worker.sweep(ctx);
+                return Poll::Ready(());
+            }
+            if more {
+                // The budget is used up: other agents of this thread come first.
+                task.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let Some(live) = &mut worker.live else { return Poll::Ready(()) };
+            if live.exit.is_none() && live.awaits_reader(now) && drive.poll_drained(task) {
+                live.hinted(now);
+                again = true;
+            }
+            if let Some(at) = worker.wake(now) {
+                if at <= now {
+                    again = true;
+                } else {
+                    drive.sleep.as_mut().reset(at.into());
+                    again |= drive.sleep.as_mut().poll(task).is_ready();
+                }
+            }
+            if !again {
+                return Poll::Pending;
+            }
+        }
+        task.waker().wake_by_ref();
+        Poll::Pending
+    }
+}

@@ -1,0 +1,85 @@
+//! The worker's way out: a child that is told to end, its exit, and what it left behind.
+
+use std::{sync::atomic::Ordering, time::Instant};
+
+use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
+use tracing::info;
+
+use super::{PtyWorker, exit, live::Drain};
+use crate::{
+    messages::{
+        delivery::WorkerGone,
+        lifecycle::ExitReason,
+        pty::{AgentState, ChildExited, PtyRefused, Terminate},
+        spawn::SpawnRefused,
+    },
+    pty::{
+        self, ExitStatus, Swept,
+        ladder::{self, Ladder},
+    },
+    supervision::lock,
+};
+
+impl PtyWorker {
+    pub(super) fn climb(&mut self, terminate: Terminate, now: Instant) {
+        let Some(live) = &mut self.live else {
+            self.condemned = Some(terminate);
+            return;
+        };
+        let Terminate { by, force, within } = terminate;
+        let by = live.ending.as_ref().map_or(by, |(_, _, first)| *first);
+        let ladder = Ladder::new(ladder::Policy { polite: false, force, within });
+        live.ending = Some((ladder, now, by));
+    }
+
+    pub(super) fn child_exited(&mut self, status: ExitStatus, now: Instant) {
+        if let Some(live) = &mut self.live {
+            live.exit.get_or_insert(Drain::new(status, now));
+        }
+    }
+
+    /// Ends what the child left behind, then says goodbye.
+    pub(super) fn sweep(&mut self, ctx: &mut Context<Self>) {
+        let Some(live) = &self.live else { return };
+        let process = live.process.clone();
+        let sweep = async move { pty::sweep(process.spawn_id(), process.pid()).await };
+        ctx.spawn(sweep.into_actor(self).map(|swept, worker, ctx| worker.bury(swept, ctx)));
+    }
+
+    fn bury(&mut self, swept: Swept, ctx: &mut Context<Self>) {
+        let last = self.stream.finish().filter(|_| self.config.stream_wanted.load(Ordering::Relaxed) > 0);
+        self.publish(last);
+        let Some(live) = self.live.take() else { return };
+        let Some(drain) = &live.exit else { return };
+        let ended = exit::Ended {
+            code: drain.status.code(),
+            signal: drain.status.signal_name(),
+            core_dumped: drain.status.core_dumped(),
+        };
+        let by = live.ending.as_ref().map(|(_, _, by)| *by);
+        let words = live.desk.screen().last_words(exit::LAST_OUTPUT_MAX);
+        let record = exit::record(ended, by, live.born.elapsed(), words, swept.killed);
+        info!(agent = %self.config.name, how = record.how(), by = ?record.by, swept = record.swept.len(),
+            left = swept.left.len(), "program ended");
+        for (_, (_, reply)) in self.inputs.drain() {
+            reply.send(Err(PtyRefused::Exited));
+        }
+        if self.starting.is_some() {
+            let output = live.desk.screen().last_words(exit::REFUSAL_OUTPUT_MAX);
+            let refused = match by {
+                Some(_) => SpawnRefused::Abandoned("it was released while it started".to_owned()),
+                None => SpawnRefused::DiedAtOnce { exit: record.how(), output },
+            };
+            return self.refuse(refused, ctx);
+        }
+        let from = live.desk.state().0;
+        lock(&self.config.view.detail).exit = Some(record.clone());
+        self.tell_state(from, AgentState::Exited);
+        let reason = exit::gone_reason(&record);
+        let worker = self.life.generation();
+        // Those who are gone already need not be told.
+        self.doors.exited.tell(ChildExited { name: self.config.name.clone(), worker, exit: record }).ok();
+        self.doors.gone.tell(WorkerGone { reason }).ok();
+        self.life.exit(ctx, ExitReason::Finished);
+    }
+}

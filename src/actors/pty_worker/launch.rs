@@ -1,0 +1,162 @@
+//! The worker's way into life: the program is started, survives its first moments, and is announced.
+
+use std::{ffi::OsString, path::PathBuf, sync::atomic::Ordering, time::Instant};
+
+use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
+use tracing::{info, warn};
+
+use super::{PtyWorker, WorkerConfig, desk::Desk, drive::Drive, live::Live};
+use crate::{
+    harness::Harness,
+    ids::SpawnId,
+    messages::{
+        delivery::WorkerUp,
+        lifecycle::ExitReason,
+        pty::{EndedBy, Terminate},
+        spawn::{SpawnRefused, SpawnSpec, Started},
+    },
+    pty::{self, Launch, LaunchError, Process, Terminal},
+};
+
+impl PtyWorker {
+    fn harness(&self) -> Result<&'static Harness, SpawnRefused> {
+        let spec = &self.config.spec;
+        let (found, name) = match &spec.harness {
+            Some(name) => (Harness::by_name(name), name),
+            None => (Harness::for_program(&spec.program), &spec.program),
+        };
+        found.ok_or_else(|| SpawnRefused::UnknownHarness(name.clone()))
+    }
+
+    pub(super) fn launch(&mut self, ctx: &mut Context<Self>) {
+        let harness = match self.harness() {
+            Ok(harness) => harness,
+            Err(refused) => return self.refuse(refused, ctx),
+        };
+        let launch = launch_of(&self.config);
+        let size = self.config.spec.size;
+        let start = async move {
+            let (terminal, slave) = Terminal::open(size).map_err(|e| LaunchError::Io(e.to_string()))?;
+            let process = pty::launch(&launch, slave).await?;
+            Ok((terminal, process))
+        };
+        ctx.spawn(start.into_actor(self).map(move |done, worker, ctx| match done {
+            Ok((terminal, process)) => worker.launched(harness, terminal, process, ctx),
+            Err(error) => {
+                let refused = refusal(&worker.config.spec, error);
+                worker.refuse(refused, ctx);
+            }
+        }));
+    }
+
+    fn launched(
+        &mut self,
+        harness: &'static Harness,
+        terminal: Terminal,
+        process: Process,
+        ctx: &mut Context<Self>,
+    ) {
+        let now = Instant::now();
+        let pid = process.pid().as_raw().cast_unsigned();
+        info!(agent = %self.config.name, pid, harness = harness.name, "program started");
+        self.config.view.pid.store(pid, Ordering::Relaxed);
+        let mut desk = Desk::new(harness, self.config.spec.size, now);
+        if let Some(task) = self.config.spec.task.clone() {
+            desk.assign(task);
+        }
+        self.live = Some(Live::new(terminal, process, harness, desk, now));
+        if let Some(terminate) = self.condemned.take() {
+            self.climb(terminate, now);
+        }
+        self.show();
+        self.attend(ctx);
+    }
+
+    /// Starts the future that serves the terminal in this life.
+    pub(super) fn attend(&mut self, ctx: &mut Context<Self>) {
+        if let Some(live) = &self.live {
+            ctx.spawn(Drive::new(live));
+        }
+    }
+
+    pub(super) fn refuse(&mut self, refused: SpawnRefused, ctx: &mut Context<Self>) {
+        info!(agent = %self.config.name, %refused, "program not started");
+        if let Some(starting) = self.starting.take() {
+            starting.send(Err(refused));
+        }
+        self.life.exit(ctx, ExitReason::Finished);
+    }
+
+    /// The first output, or the end of the survival check: the start is answered.
+    pub(super) fn survive(&mut self, now: Instant) {
+        let Some(live) = &mut self.live else { return };
+        let due = live.desk.screen().offset() > 0 || live.born + self.config.timings.survival <= now;
+        if live.survived || live.exit.is_some() || !due {
+            return;
+        }
+        live.survived = true;
+        let pid = live.process.pid().as_raw().cast_unsigned();
+        let started = Started {
+            pid,
+            // The one that was chosen, also when the program has already shown what it is.
+            harness: live.chosen.name.clone(),
+            spawn: live.process.spawn_id().clone(),
+            // A child that has just ended has no tick, and then it needs none.
+            at_tick: pty::start_tick(pid).unwrap_or(0),
+        };
+        let wanted = self.starting.take().is_some_and(|starting| starting.send(Ok(started)));
+        if !wanted {
+            // Whoever asked has given up, and nobody else knows of this child.
+            warn!(agent = %self.config.name, pid, "nobody waits for this program any more, ending it");
+            self.climb(Terminate { by: EndedBy::Release, force: false, within: None }, now);
+        }
+        self.life.healthy();
+        self.announce();
+    }
+
+    /// Tells the cursor that this life takes messages.
+    pub(super) fn announce(&self) {
+        if let Some(live) = &self.live {
+            let up = WorkerUp { worker: self.life.generation(), window: live.desk.window() };
+            // A cursor that is gone needs no worker.
+            self.doors.up.tell(up).ok();
+        }
+    }
+}
+
+fn launch_of(config: &WorkerConfig) -> Launch {
+    let WorkerConfig { name, spec, relay_env, .. } = config;
+    let relay = [
+        ("RELAY_AGENT_TOKEN", Some(relay_env.token.expose())),
+        ("RELAY_AGENT_NAME", Some(name.as_str())),
+        ("RELAY_BASE_URL", Some(relay_env.base_url.as_str())),
+        ("RELAY_WORKSPACE_ID", relay_env.workspace.as_ref().map(|id| id.as_str())),
+        ("RELAY_AGENT_TYPE", Some("agent")),
+        ("RELAY_STRICT_AGENT_NAME", Some("1")),
+        // Only together with a token: without one the agent's tools would have no identity at all.
+        ("RELAY_SKIP_BOOTSTRAP", Some("1")),
+    ];
+    let own = relay.into_iter().filter_map(|(key, value)| Some((OsString::from(key), value?.into())));
+    let added = spec.env.iter().map(|(key, value)| (key.into(), value.into()));
+    Launch {
+        program: spec.program.clone(),
+        args: spec.args.clone(),
+        cwd: PathBuf::from(&spec.cwd),
+        // The agent's identity wins over what a spawn asks for.
+        env: pty::clean_env(std::env::vars_os(), &spec.cwd, added.chain(own)),
+        spawn_id: SpawnId::random(),
+    }
+}
+
+fn refusal(spec: &SpawnSpec, error: LaunchError) -> SpawnRefused {
+    let why = error.to_string();
+    match error {
+        LaunchError::BadCwd { .. } => SpawnRefused::BadCwd(why),
+        LaunchError::NotExecutable { program, why } => SpawnRefused::BadProgram { program, why },
+        LaunchError::NotFound(program) => {
+            let why = "not found on the agent's PATH; install it or give its absolute path".to_owned();
+            SpawnRefused::BadProgram { program, why }
+        }
+        LaunchError::Io(why) => SpawnRefused::BadProgram { program: spec.program.clone(), why },
+    }
+}

@@ -1,0 +1,203 @@
+//! A running child: its terminal, its process and its desk.
+
+use std::{
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use tracing::{debug, warn};
+
+use super::{ROUNDS, desk::Desk};
+use crate::{
+    harness::Harness,
+    ids::AgentName,
+    messages::pty::EndedBy,
+    pty::{
+        ExitStatus, Process, Signal, Terminal,
+        ladder::{self, Ladder},
+    },
+};
+
+/// After the exit, output is read until it has been quiet for two looks, or for this long.
+const DRAIN: Duration = Duration::from_millis(200);
+pub(super) const DRAIN_LOOK: Duration = Duration::from_millis(2);
+const DRAIN_QUIET: u8 = 2;
+
+/// A running child.
+pub(super) struct Live {
+    pub(super) terminal: Rc<Terminal>,
+    pub(super) process: Rc<Process>,
+    /// The rule set it was started with.
+    pub(super) chosen: &'static Harness,
+    pub(super) desk: Desk,
+    pub(super) born: Instant,
+    /// Nobody has the terminal open any more, and all output is read.
+    pub(super) hung_up: bool,
+    /// The kernel takes no more input.
+    pub(super) deaf: bool,
+    /// The start was answered.
+    pub(super) survived: bool,
+    pub(super) ending: Option<(Ladder, Instant, EndedBy)>,
+    pub(super) exit: Option<Drain>,
+    /// When to look at what the child has read, unless the kernel hints at it sooner.
+    pub(super) look_at: Option<Instant>,
+}
+
+/// The child has exited; its last output is being read.
+pub(super) struct Drain {
+    pub(super) status: ExitStatus,
+    pub(super) until: Instant,
+    pub(super) look_at: Instant,
+    pub(super) quiet: u8,
+    pub(super) swept: bool,
+}
+
+impl Drain {
+    /// A child that has ended just now.
+    pub(super) fn new(status: ExitStatus, now: Instant) -> Self {
+        Self { status, until: now + DRAIN, look_at: now, quiet: 0, swept: false }
+    }
+
+    /// True when there is nothing more to read, or it has taken too long.
+    pub(super) fn is_done(&self, now: Instant) -> bool {
+        self.quiet >= DRAIN_QUIET || self.until <= now
+    }
+}
+
+impl Live {
+    /// A child that was started just now under the rule set `chosen`.
+    pub(super) fn new(
+        terminal: Terminal,
+        process: Process,
+        chosen: &'static Harness,
+        desk: Desk,
+        now: Instant,
+    ) -> Self {
+        Self {
+            terminal: Rc::new(terminal),
+            process: Rc::new(process),
+            chosen,
+            desk,
+            born: now,
+            hung_up: false,
+            deaf: false,
+            survived: false,
+            ending: None,
+            exit: None,
+            look_at: None,
+        }
+    }
+
+    fn canonical(&self) -> bool {
+        self.terminal.line_mode().is_ok_and(|mode| mode.canonical)
+    }
+
+    pub(super) fn take_output(&mut self, bytes: &[u8], now: Instant) {
+        let terminal = &self.terminal;
+        let canonical = || terminal.line_mode().is_ok_and(|mode| mode.canonical);
+        self.desk.output(bytes, canonical, now);
+    }
+
+    /// Decides, writes and looks, until nothing follows any more.
+    pub(super) fn work(&mut self, now: Instant) {
+        if self.exit.is_some() || self.hung_up || self.deaf {
+            self.look_at = None;
+            return;
+        }
+        for _ in 0..ROUNDS {
+            let canonical = self.canonical();
+            self.desk.work(canonical, now);
+            let wrote = self.write(now);
+            let looked = self.look_at.is_some_and(|at| at <= now) && self.look(now);
+            if !wrote && !looked {
+                break;
+            }
+        }
+        self.look_at = match (self.desk.look_after(now), self.look_at) {
+            (None, _) => None,
+            (Some(pause), None) => Some(now + pause),
+            // A pause that became shorter counts from now; a longer one does not postpone the next look.
+            (Some(pause), Some(at)) => Some(at.min(now + pause)),
+        };
+    }
+
+    /// Writes what the kernel takes.
+    fn write(&mut self, now: Instant) -> bool {
+        let mut wrote = false;
+        while let Some(offer) = self.desk.offer() {
+            match self.terminal.try_write(offer) {
+                Ok(0) => break,
+                Ok(taken) => {
+                    self.desk.took(taken, now);
+                    wrote = true;
+                }
+                Err(error) => {
+                    // Its end, if it is one, is told by the process.
+                    debug!(%error, "terminal cannot be written");
+                    self.deaf = true;
+                    break;
+                }
+            }
+        }
+        wrote
+    }
+
+    /// Looks at what the child has read.
+    fn look(&mut self, now: Instant) -> bool {
+        self.look_at = None;
+        let seen = self.terminal.unread().and_then(|unread| Ok((unread, self.terminal.has_news()?)));
+        match seen {
+            // An empty queue may be the work of a flush: that news is read first.
+            Ok((_, true)) => false,
+            Ok((unread, false)) => {
+                self.desk.looked(unread, now);
+                true
+            }
+            Err(error) => {
+                warn!(%error, "unread input cannot be counted");
+                false
+            }
+        }
+    }
+
+    /// The kernel hints that the child has read.
+    pub(super) fn hinted(&mut self, now: Instant) {
+        if self.desk.look_after(now).is_some() {
+            self.look_at = Some(now);
+        }
+    }
+
+    pub(super) fn step_ladder(&mut self, agent: &AgentName, now: Instant) {
+        if self.exit.is_some() {
+            return;
+        }
+        let Some((ladder, began, _)) = &mut self.ending else { return };
+        if let ladder::Next::Take(rung) = ladder.next(now.saturating_duration_since(*began)) {
+            let signal = match rung {
+                ladder::Step::Quit => return,
+                ladder::Step::Hangup => Signal::SIGHUP,
+                ladder::Step::Terminate => Signal::SIGTERM,
+                ladder::Step::Kill => Signal::SIGKILL,
+            };
+            if let Err(error) = self.process.signal_groups(&self.terminal, signal) {
+                warn!(%agent, %signal, %error, "agent cannot be signalled");
+            }
+        }
+    }
+
+    /// True while the child has something to read, or the kernel no room for more.
+    pub(super) fn awaits_reader(&self, now: Instant) -> bool {
+        !self.hung_up && !self.deaf && (self.desk.offer().is_some() || self.desk.look_after(now).is_some())
+    }
+}
+
+impl Drop for Live {
+    /// An actor that is given up must not leave a child that nobody serves.
+    fn drop(&mut self) {
+        if self.exit.is_none()
+            && let Err(error) = self.process.signal_groups(&self.terminal, Signal::SIGKILL)
+        {
+            warn!(%error, "abandoned agent cannot be killed");
+        }
+    }
+}
