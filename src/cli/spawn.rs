@@ -33,6 +33,9 @@ pub(super) struct Args {
     /// A variable for its environment; may be repeated.
     #[arg(long = "env", value_name = "NAME=VALUE", value_parser = variable)]
     env: Vec<(String, String)>,
+    /// What it may do without asking [default: ask].
+    #[arg(long, value_name = "LEVEL", value_parser = ["ask", "trust_cwd", "full"])]
+    autonomy: Option<String>,
     /// The model it uses, for display.
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
@@ -61,6 +64,8 @@ pub(super) struct Request {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) harness: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) autonomy: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) model: Option<String>,
 }
 
@@ -86,6 +91,7 @@ pub(super) fn run(args: Args, env: &Env) -> Result<Exit, Failure> {
         channels: args.channels,
         task: args.task,
         harness: args.harness,
+        autonomy: args.autonomy,
         model: args.model,
     };
     let answer = block_on(async { Api::new(broker).post("/api/spawn", &request).await })?;

@@ -1,6 +1,10 @@
 //! One rule: texts that must, may or must not stand in a region of the screen.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Deserializer, de::Error as _};
+
+use super::keys::Keys;
 
 /// Where a rule looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,13 +25,12 @@ pub enum Place {
 }
 
 /// One rule. It matches when all of `all`, one of `any` (if there are any) and none of `not` are there.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
-    /// Its name in explanations.
+    /// Its name in explanations; no two rules of a set have the same.
     pub id: String,
     /// Where it looks.
-    #[serde(deserialize_with = "place")]
     pub region: Place,
     /// All of these.
     #[serde(default)]
@@ -42,6 +45,64 @@ pub struct Rule {
     /// quotes a dialog must not be able to open one.
     #[serde(default)]
     pub fresh: bool,
+    /// Nobody has recorded a screen that it matches: it stands on a report alone.
+    #[serde(default)]
+    pub unseen: bool,
+}
+
+/// What a dialog keeps from happening.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// One step: the agent asks whether it may do something.
+    #[default]
+    Question,
+    /// The start: the program will not begin until this is answered.
+    Setup,
+    /// Everything: it is not signed in, and no answer typed here may help.
+    Auth,
+}
+
+/// A rule for a question that no message answers, and the keys that do.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(from = "DialogTable")]
+pub struct Dialog {
+    /// When it is open.
+    pub rule: Rule,
+    /// What it keeps from happening.
+    pub severity: Severity,
+    /// Choices by name and the keys that take them. Nothing of this is ever typed unless somebody who may
+    /// answers.
+    pub answer: BTreeMap<String, Keys>,
+}
+
+/// A [`Dialog`] as it is written: one table.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DialogTable {
+    id: String,
+    region: Place,
+    #[serde(default)]
+    all: Vec<String>,
+    #[serde(default)]
+    any: Vec<String>,
+    #[serde(default)]
+    not: Vec<String>,
+    #[serde(default)]
+    fresh: bool,
+    #[serde(default)]
+    unseen: bool,
+    #[serde(default)]
+    severity: Severity,
+    #[serde(default)]
+    answer: BTreeMap<String, Keys>,
+}
+
+impl From<DialogTable> for Dialog {
+    fn from(table: DialogTable) -> Self {
+        let DialogTable { id, region, all, any, not, fresh, unseen, severity, answer } = table;
+        Self { rule: Rule { id, region, all, any, not, fresh, unseen }, severity, answer }
+    }
 }
 
 impl Rule {
@@ -54,11 +115,13 @@ impl Rule {
     }
 }
 
-fn place<'de, D: Deserializer<'de>>(text: D) -> Result<Place, D::Error> {
-    let text = String::deserialize(text)?;
-    parse(&text).ok_or_else(|| {
-        D::Error::custom(format!("no region `{text}`; use screen, title, bottom:N or cursor:ABOVE,BELOW"))
-    })
+impl<'de> Deserialize<'de> for Place {
+    fn deserialize<D: Deserializer<'de>>(text: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(text)?;
+        parse(&text).ok_or_else(|| {
+            D::Error::custom(format!("no region `{text}`; use screen, title, bottom:N or cursor:ABOVE,BELOW"))
+        })
+    }
 }
 
 fn parse(text: &str) -> Option<Place> {
@@ -87,6 +150,7 @@ mod tests {
             any: vec!["c".into(), "d".into()],
             not: vec!["x".into()],
             fresh: false,
+            unseen: false,
         };
         for (seen, matches) in [("abc", true), ("abd", true), ("ab", false), ("acd", false), ("abcx", false)]
         {
@@ -102,5 +166,16 @@ mod tests {
         for bad in ["", "bottom", "bottom:x", "cursor:3", "cursor:3,-1", "left"] {
             assert_eq!(parse(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_dialog_is_a_rule_with_answers() {
+        let text = "id = 'trust'\nregion = 'bottom:9'\nany = ['Trust?']\nseverity = 'setup'\n\
+                    answer = { trust = '1 enter', quit = 'esc' }";
+        let dialog: Dialog = toml::from_str(text).unwrap();
+        assert_eq!((dialog.rule.id.as_str(), dialog.severity), ("trust", Severity::Setup));
+        assert_eq!(dialog.answer["trust"].sent(), "1\r");
+        let misspelt = toml::from_str::<Dialog>(&text.replace("answer", "anwser")).unwrap_err();
+        assert!(misspelt.to_string().contains("anwser"), "{misspelt}");
     }
 }

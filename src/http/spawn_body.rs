@@ -12,7 +12,10 @@ use super::error::ApiError;
 use crate::{
     command_line,
     ids::{AgentName, SessionRef},
-    messages::{pty::TermSize, spawn::SpawnSpec},
+    messages::{
+        pty::TermSize,
+        spawn::{Autonomy, SpawnSpec},
+    },
 };
 
 /// What a spawn runs that names nothing (upstream's default).
@@ -33,6 +36,7 @@ pub(super) struct SpawnBody {
     cwd: Option<String>,
     env: Option<BTreeMap<String, String>>,
     harness: Option<String>,
+    autonomy: Option<Autonomy>,
     runtime: Option<String>,
     transport: Option<String>,
     rows: Option<u16>,
@@ -125,6 +129,7 @@ impl SpawnBody {
             model: given(self.model),
             size,
             session_ref: given(self.session_id).or(given(config.session_id)).map(SessionRef::from),
+            autonomy: self.autonomy.unwrap_or_default(),
         };
         let warning = self
             .agent_token

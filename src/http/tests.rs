@@ -28,7 +28,7 @@ use crate::{
         readiness::Readiness,
         release::Released,
         send::{SendRefused, Sent},
-        spawn::{AgentDoors, AgentPhase, AgentView, SpawnRefused, SpawnSpec, Spawned},
+        spawn::{AgentDoors, AgentPhase, AgentView, Autonomy, SpawnRefused, SpawnSpec, Spawned},
     },
     supervision::{Child, Detail, Lifeline, Seat},
 };
@@ -223,6 +223,7 @@ fn try_house(options: Options) -> Result<House, HttpError> {
         model: None,
         size: TermSize::default(),
         session_ref: None,
+        autonomy: Autonomy::Ask,
     };
     let view = AgentView {
         spec,

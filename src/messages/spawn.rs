@@ -35,6 +35,23 @@ pub struct SpawnSpec {
     pub size: TermSize,
     /// The CLI session it resumes.
     pub session_ref: Option<SessionRef>,
+    /// What it may do without asking.
+    #[serde(default)]
+    pub autonomy: Autonomy,
+}
+
+/// What an agent may do without asking a person. The rule set of its program says how it is told so; a program
+/// of which nothing is known is told nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Autonomy {
+    /// Nothing: its questions show as dialogs, and somebody answers them.
+    #[default]
+    Ask,
+    /// It trusts the directory it starts in, and asks about the rest.
+    TrustCwd,
+    /// It asks nothing.
+    Full,
 }
 
 /// Who asked.

@@ -15,7 +15,7 @@ use crate::{
     messages::{
         invoke::{Action, InvocationResult, InvokedSpawn},
         pty::TermSize,
-        spawn::{SpawnRefused, SpawnSpec},
+        spawn::{Autonomy, SpawnRefused, SpawnSpec},
     },
 };
 
@@ -128,6 +128,7 @@ fn spec(asked: InvokedSpawn, defaults: Defaults<'_>) -> Result<SpawnSpec, String
         model: asked.model,
         size: TermSize::default(),
         session_ref: asked.session_ref.map(SessionRef::from),
+        autonomy: Autonomy::Ask,
     })
 }
 

@@ -19,7 +19,7 @@ use crate::{
         lifecycle::ActorId,
         pty::{ExitRecord, Input, Resize, TakeSnapshot, TermSize, Terminate, WorkerView},
         session::{Dialect, RegisterRefused},
-        spawn::AgentEnv,
+        spawn::{AgentEnv, Autonomy},
     },
     supervision::{Child, Directory, Probe, Seat},
 };
@@ -180,6 +180,7 @@ impl House {
             model: None,
             size: TermSize::default(),
             session_ref: None,
+            autonomy: Autonomy::Ask,
         }
     }
 

@@ -18,7 +18,7 @@ use super::{
     sight::{Place, Trace},
 };
 use crate::{
-    harness::Submit,
+    harness::{Harness, Submit},
     ids::DeliveryId,
     messages::delivery::{InjectStep, Rung},
     screen::Screen,
@@ -91,6 +91,7 @@ pub(super) struct Injection {
     flat: bool,
     trace: Trace,
     rules: Submit,
+    paste_marks: Vec<String>,
     phase: Phase,
     since: Instant,
     rung: Rung,
@@ -109,13 +110,14 @@ pub(super) struct Injection {
 
 impl Injection {
     /// A message that was never typed.
-    pub(super) fn new(id: DeliveryId, wording: Wording, rules: &Submit, now: Instant) -> Self {
+    pub(super) fn new(id: DeliveryId, wording: Wording, harness: &Harness, now: Instant) -> Self {
         Self {
-            trace: Trace::new(&wording.lines, &rules.paste_marks),
+            trace: Trace::new(&wording.lines, &harness.composer.paste_marks),
             id,
             wording,
             flat: false,
-            rules: rules.clone(),
+            rules: harness.submit.clone(),
+            paste_marks: harness.composer.paste_marks.clone(),
             phase: Phase::Gate,
             since: now,
             rung: Rung::Queued,
@@ -163,7 +165,7 @@ impl Injection {
 
     fn choose(&mut self, flat: bool) {
         self.flat = flat;
-        self.trace = Trace::new(self.text(), &self.rules.paste_marks);
+        self.trace = Trace::new(self.text(), &self.paste_marks);
     }
 
     /// True before the first byte.
@@ -367,7 +369,7 @@ impl Injection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{harness::Harness, messages::pty::TermSize};
+    use crate::messages::pty::TermSize;
 
     const TEXT: &str = "[relay DM from Alice · msg 1]\nplease look at the failing build";
 
@@ -390,7 +392,7 @@ mod tests {
     impl Rig {
         fn new() -> Self {
             let now = Instant::now();
-            let rules = &Harness::by_name("generic").unwrap().submit;
+            let rules = Harness::by_name("generic").unwrap();
             let mut screen = Screen::new(TermSize { rows: 20, cols: 60 });
             screen.feed(b"\x1b[?2004hwelcome\r\n\r\n> ");
             Self {
@@ -595,7 +597,7 @@ mod tests {
     #[test]
     fn what_was_sent_before_is_looked_for_before_it_is_typed() {
         let mut rig = Rig::new();
-        let rules = &Harness::by_name("generic").unwrap().submit;
+        let rules = Harness::by_name("generic").unwrap();
         rig.output("please look at the failing build");
         rig.injection = Injection::new("d1".into(), wording(), rules, rig.now).sent_before(false, false);
         rig.look();

@@ -24,6 +24,7 @@ use crate::{
         lifecycle::{ActorId, ActorKind},
         observe::Event,
         pty::{EndedBy, ExitRecord, TermSize},
+        spawn::Autonomy,
     },
     pty,
     supervision::{Child, Directory, FaultPoint, Probe, Seat},
@@ -99,6 +100,7 @@ fn spec(program: &str, args: &[&str], harness: Option<&str>) -> SpawnSpec {
         model: None,
         size: TermSize::default(),
         session_ref: None,
+        autonomy: Autonomy::Ask,
     }
 }
 

@@ -65,7 +65,9 @@ impl Desk {
             for act in acts {
                 match act {
                     Act::Type => {}
-                    Act::Press => self.writer.push_submit(id.clone(), self.harness.submit.raw.as_bytes()),
+                    Act::Press => {
+                        self.writer.push_submit(id.clone(), self.harness.submit.key.sent().as_bytes())
+                    }
                     Act::Say(step) => self.say(id.clone(), step),
                 }
             }
@@ -82,15 +84,15 @@ impl Desk {
             let Some(id) = lane.waiting.pop_front() else { return false };
             let Some(ticket) = self.tickets.get(&id) else { continue };
             let sent = lane.sent_before.iter().position(|sent| sent.id == id);
-            let submit = &self.harness.submit;
+            let harness = self.harness;
             lane.current = Some(match sent.map(|at| lane.sent_before.swap_remove(at)) {
                 Some(Sent { wording, flat, as_line, .. }) => {
-                    Injection::new(id, wording, submit, now).sent_before(flat, as_line)
+                    Injection::new(id, wording, harness, now).sent_before(flat, as_line)
                 }
                 None => {
                     let frame = frame(self.harness, &mut self.framed, ticket);
                     let wording = Wording { lines: frame.lines(), flat: frame.flat() };
-                    Injection::new(id, wording, submit, now)
+                    Injection::new(id, wording, harness, now)
                 }
             });
         }

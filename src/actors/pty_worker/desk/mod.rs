@@ -28,7 +28,7 @@ use super::{
     writer::{Kind, Taken, Writer},
 };
 use crate::{
-    harness::{Composer, Harness},
+    harness::{ComposerKind, Harness},
     ids::DeliveryId,
     messages::{
         delivery::{InjectStep, Rung},
@@ -177,7 +177,7 @@ impl Desk {
 
     /// How many injections it holds at once.
     pub(crate) fn window(&self) -> usize {
-        if self.harness.composer == Composer::Always { WINDOW_COMPOSER } else { WINDOW_PLAIN }
+        if self.harness.composer.kind == ComposerKind::Always { WINDOW_COMPOSER } else { WINDOW_PLAIN }
     }
 
     /// Injections held and not done.
@@ -222,7 +222,7 @@ impl Desk {
             self.writer.push_answer(answers);
         }
         let shows_composer = self.screen.bracketed_paste() || self.screen.alternate();
-        if self.harness.composer == Composer::Seen && shows_composer {
+        if self.harness.composer.kind == ComposerKind::Seen && shows_composer {
             self.become_composer();
         }
     }
@@ -322,12 +322,12 @@ impl Desk {
     }
 
     fn work_lane(&mut self, canonical: bool, now: Instant) {
-        let submit = &self.harness.submit;
-        let key = if canonical { &submit.canonical } else { &submit.raw };
+        // A terminal that collects lines ends them with a line feed.
+        let key = if canonical { "\n".to_owned() } else { self.harness.submit.key.sent() };
         match &mut self.lane {
             Lane::Plain(lane) => {
                 if self.gate == Gate::Open {
-                    lane.fill(&mut self.writer, LineEnd { canonical, key }, now);
+                    lane.fill(&mut self.writer, LineEnd { canonical, key: &key }, now);
                 }
             }
             Lane::Composer(_) => self.work_composer(now),
@@ -336,8 +336,8 @@ impl Desk {
 }
 
 fn empty_lane(harness: &Harness) -> Lane {
-    match harness.composer {
-        Composer::Never | Composer::Seen => Lane::Plain(PlainLane::default()),
-        Composer::Always => Lane::Composer(Box::default()),
+    match harness.composer.kind {
+        ComposerKind::Never | ComposerKind::Seen => Lane::Plain(PlainLane::default()),
+        ComposerKind::Always => Lane::Composer(Box::default()),
     }
 }

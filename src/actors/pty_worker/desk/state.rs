@@ -16,8 +16,8 @@ impl Desk {
             return self.readiness.plain(&self.harness.ready, now);
         }
         if self.screen.is_complete() {
-            self.working = self.first_match(&self.harness.working);
-            self.blocked = self.first_match(&self.harness.blocked);
+            self.working = self.first_match(self.harness.working.iter());
+            self.blocked = self.first_match(self.harness.blocked.iter().map(|dialog| &dialog.rule));
         }
         let look = Look {
             complete: self.readiness.is_frame(self.screen.is_complete(), now),
@@ -30,12 +30,9 @@ impl Desk {
         self.readiness.composer(&self.harness.ready, look, now)
     }
 
-    fn first_match(&self, rules: &'static [Rule]) -> Option<&'static str> {
+    fn first_match(&self, mut rules: impl Iterator<Item = &'static Rule>) -> Option<&'static str> {
         let look = |place| self.screen.text(region(place));
-        rules
-            .iter()
-            .find(|rule| !(rule.fresh && self.typed) && rule.matches(look))
-            .map(|rule| rule.id.as_str())
+        rules.find(|rule| !(rule.fresh && self.typed) && rule.matches(look)).map(|rule| rule.id.as_str())
     }
 
     pub(super) fn update_state(&mut self, now: Instant) {
