@@ -16,7 +16,10 @@ use nix::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{engine::House, npm};
+use crate::{
+    engine::House,
+    npm::{self, Optional},
+};
 
 /// Longer than any client here takes, start of node and of the broker included.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -32,7 +35,7 @@ struct Site {
 
 impl Site {
     async fn open() -> Self {
-        let packages = npm::installed("clients");
+        let packages = npm::installed("contract/clients", Optional::Out);
         let dir = tempfile::tempdir().unwrap();
         for sub in ["home", "project"] {
             fs::create_dir(dir.path().join(sub)).unwrap();

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::npm;
+use crate::npm::{self, Optional};
 
 /// A value, the schema it is judged by, and what to call it when it fails.
 #[derive(Clone, Debug)]
@@ -19,7 +19,7 @@ pub(crate) struct Case {
 
 /// Why each value is refused; `None` for one that is accepted.
 pub(crate) fn judge(cases: &[Case]) -> Vec<Option<String>> {
-    let dir = npm::installed("schemas");
+    let dir = npm::installed("contract/schemas", Optional::Out);
     let mut node = Command::new("node")
         .arg(dir.join("validate.mjs"))
         .stdin(Stdio::piped())

@@ -12,6 +12,7 @@ mod clients;
 mod engine;
 mod fixtures;
 mod judge;
+#[path = "../support/npm.rs"]
 mod npm;
 mod recorded;
 mod recorder;
