@@ -131,7 +131,7 @@ fn look(screen: &Screen) {
     assert!(screen.rows(Region::Cursor { above: 1, below: 1 }).len() <= 3);
     assert_eq!(screen.rows_to_cursor().len(), usize::from(row) + 1);
     assert!(!screen.title().contains(char::is_control));
-    assert!(screen.last_words(40).chars().count() <= 40);
+    assert!(screen.last_words(40, 40).chars().count() <= 40);
     assert!(screen.modes().len() <= 7);
 }
 

@@ -19,6 +19,7 @@ mod find;
 mod init;
 mod lock;
 mod logging;
+mod process_args;
 mod ps;
 mod release;
 mod resume;

@@ -8,6 +8,7 @@ use super::{
     Exit, Failure, agent_name,
     client::{Api, block_on},
     find::Where,
+    process_args::{ProcessArgs, ProcessRequest},
     ui,
 };
 use crate::{config::Env, ids::AgentName};
@@ -43,6 +44,8 @@ pub(super) struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    process: ProcessArgs,
+    #[command(flatten)]
     place: Where,
     /// The program and its arguments, after two dashes.
     #[arg(last = true, required = true, value_name = "COMMAND")]
@@ -67,6 +70,8 @@ pub(super) struct Request {
     pub(super) autonomy: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) model: Option<String>,
+    #[serde(flatten)]
+    pub(super) process: ProcessRequest,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -93,6 +98,7 @@ pub(super) fn run(args: Args, env: &Env) -> Result<Exit, Failure> {
         harness: args.harness,
         autonomy: args.autonomy,
         model: args.model,
+        process: args.process.into(),
     };
     let answer = block_on(async { Api::new(broker).post("/api/spawn", &request).await })?;
     if args.json {

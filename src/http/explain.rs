@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::messages::{
     delivery::{CursorView, LastDelivery, Rung},
-    pty::{AgentState, ExitRecord, WorkerDetail},
+    process::ExitRecord,
+    pty::{AgentState, WorkerDetail},
     readiness::Readiness,
     spawn::AgentPhase,
 };
@@ -235,7 +236,7 @@ mod tests {
     use super::*;
     use crate::{
         ids::{NodeId, NodeName, Seq},
-        messages::pty::EndedBy,
+        messages::process::EndedBy,
     };
 
     struct Case {
@@ -287,13 +288,9 @@ mod tests {
 
     fn exit(code: i32) -> ExitRecord {
         ExitRecord {
-            code: Some(code),
-            signal: None,
-            core_dumped: false,
-            by: EndedBy::Itself,
             uptime_ms: 4200,
             last_output: "boom\n\n".into(),
-            swept: Vec::new(),
+            ..ExitRecord::with_code(EndedBy::Itself, code)
         }
     }
 

@@ -18,6 +18,7 @@ mod guard;
 mod hosts;
 mod input_stream;
 mod lease;
+mod process_body;
 mod socket;
 mod spawn_body;
 mod status;

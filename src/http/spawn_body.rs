@@ -8,7 +8,7 @@ use std::{
 use actix_web::http::StatusCode;
 use serde::{Deserialize, de::IgnoredAny};
 
-use super::error::ApiError;
+use super::{error::ApiError, process_body::ProcessBody};
 use crate::{
     command_line,
     ids::{AgentName, SessionRef},
@@ -49,6 +49,8 @@ pub(super) struct SpawnBody {
     agent_token: Option<IgnoredAny>,
     #[serde(alias = "sessionId")]
     session_id: Option<String>,
+    #[serde(flatten)]
+    process: ProcessBody,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -116,6 +118,7 @@ impl SpawnBody {
         if texts.into_iter().any(|text| text.contains('\0')) {
             return Err(ApiError::invalid("a program, its arguments and environment cannot hold a NUL"));
         }
+        let process = self.process.read()?;
         let channels = self.channels.filter(|channels| !channels.is_empty());
         let spec = SpawnSpec {
             name,
@@ -130,6 +133,7 @@ impl SpawnBody {
             size,
             session_ref: given(self.session_id).or(given(config.session_id)).map(SessionRef::from),
             autonomy: self.autonomy.unwrap_or_default(),
+            process,
         };
         let warning = self
             .agent_token

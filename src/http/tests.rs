@@ -224,6 +224,7 @@ fn try_house(options: Options) -> Result<House, HttpError> {
         size: TermSize::default(),
         session_ref: None,
         autonomy: Autonomy::Ask,
+        process: Default::default(),
     };
     let view = AgentView {
         spec,

@@ -9,6 +9,7 @@ pub mod delivery;
 pub mod invoke;
 pub mod lifecycle;
 pub mod observe;
+pub mod process;
 pub mod pty;
 pub mod readiness;
 pub mod release;

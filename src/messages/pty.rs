@@ -10,7 +10,11 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Reply, told};
+use super::{
+    Reply,
+    process::{EndedBy, ExitRecord},
+    told,
+};
 use crate::ids::{AgentName, DeliveryId, Generation};
 
 /// A terminal's size in character cells, within 20×10 and 500×200 (spec/pty 2.6).
@@ -54,7 +58,7 @@ impl TermSize {
 }
 
 /// What an agent is doing, read off its screen and its process (spec/pty 9.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AgentState {
     /// Not ready for its first message.
@@ -71,48 +75,6 @@ pub enum AgentState {
     Human,
     /// The process has ended.
     Exited,
-}
-
-/// How a child ended. True facts from `waitid`, never guesses.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ExitRecord {
-    /// Exit code, when it exited.
-    pub code: Option<i32>,
-    /// Signal name (`SIGTERM`), when it was killed.
-    pub signal: Option<String>,
-    /// True when a core was dumped.
-    pub core_dumped: bool,
-    /// Who ended it.
-    pub by: EndedBy,
-    /// Lifetime in milliseconds.
-    pub uptime_ms: u64,
-    /// The last screen, at most 2000 characters.
-    pub last_output: String,
-    /// Other processes of its tree that had to be ended.
-    pub swept: Vec<u32>,
-}
-
-impl ExitRecord {
-    /// `code 7` or `signal SIGKILL`.
-    pub fn how(&self) -> String {
-        match (&self.code, &self.signal) {
-            (Some(code), _) => format!("code {code}"),
-            (None, Some(signal)) => format!("signal {signal}"),
-            (None, None) => "unknown".to_owned(),
-        }
-    }
-}
-
-/// Who ended a child.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EndedBy {
-    /// Itself, or somebody outside.
-    Itself,
-    /// A release.
-    Release,
-    /// The broker's own shutdown.
-    Shutdown,
 }
 
 /// pty_worker -> registry: the child has ended and its output is drained.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Reply, lifecycle::ActorKind, pty::ExitRecord, spawn::Origin, told};
+use super::{Reply, lifecycle::ActorKind, process::ExitRecord, spawn::Origin, told};
 use crate::ids::AgentName;
 
 /// http or node_session -> registry: end an agent.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Reply, dead_letter::Redeliver, delivery::*, pty::*, told};
+use super::{Reply, dead_letter::Redeliver, delivery::*, process::ProcessSpec, pty::*, told};
 use crate::{
     ids::{AgentId, AgentName, InvocationId, SessionRef, SpawnId},
     supervision::Post,
@@ -38,6 +38,9 @@ pub struct SpawnSpec {
     /// What it may do without asking.
     #[serde(default)]
     pub autonomy: Autonomy,
+    /// How its process is run.
+    #[serde(default)]
+    pub process: ProcessSpec,
 }
 
 /// What an agent may do without asking a person. The rule set of its program says how it is told so; a program

@@ -202,9 +202,11 @@ impl Screen {
         self.text(Region::All) + "\n"
     }
 
-    /// The last screen for a record: no blank rows at the end, at most `max` characters, the last ones.
-    pub fn last_words(&self, max: usize) -> String {
+    /// The last screen for a record: no blank rows at the end, at most `max` characters and `lines` lines, the last ones.
+    pub fn last_words(&self, max: usize, lines: usize) -> String {
         let text = self.text(Region::Bottom(u16::MAX));
+        let start = text.rmatch_indices('\n').nth(lines.saturating_sub(1)).map_or(0, |(at, _)| at + 1);
+        let text = &text[start..];
         let skip = text.chars().count().saturating_sub(max);
         text.chars().skip(skip).collect()
     }
@@ -368,8 +370,9 @@ mod tests {
     #[test]
     fn the_last_words_are_cut_between_characters() {
         let shown = screen("é".repeat(50).as_bytes());
-        assert_eq!(shown.last_words(5).chars().count(), 5);
-        assert_eq!(screen(b"\r\nbye\r\n\r\n").last_words(100), "\nbye");
+        assert_eq!(shown.last_words(5, 40).chars().count(), 5);
+        assert_eq!(screen(b"\r\nbye\r\n\r\n").last_words(100, 40), "\nbye");
+        assert_eq!(screen(b"a\r\nb\r\nc").last_words(100, 2), "b\nc");
     }
 
     proptest! {

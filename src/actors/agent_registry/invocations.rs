@@ -129,6 +129,7 @@ fn spec(asked: InvokedSpawn, defaults: Defaults<'_>) -> Result<SpawnSpec, String
         size: TermSize::default(),
         session_ref: asked.session_ref.map(SessionRef::from),
         autonomy: Autonomy::Ask,
+        process: Default::default(),
     })
 }
 

@@ -11,7 +11,7 @@
 //! while its process lives.
 
 use crate::messages::{
-    pty::{EndedBy, ExitRecord},
+    process::{EndedBy, ExitRecord},
     release::Released,
     session::RegisterRefused,
     spawn::{SpawnRefused, Started},
@@ -247,15 +247,7 @@ mod tests {
     }
 
     fn exit() -> ExitRecord {
-        ExitRecord {
-            code: Some(7),
-            signal: None,
-            core_dumped: false,
-            by: EndedBy::Itself,
-            uptime_ms: 1,
-            last_output: "bye".into(),
-            swept: Vec::new(),
-        }
+        ExitRecord::with_code(EndedBy::Itself, 7)
     }
 
     fn release(force: bool) -> Event {

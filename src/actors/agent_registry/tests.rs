@@ -17,7 +17,8 @@ use crate::{
         delivery::ObserveCursor,
         invoke::{Action, InvokedSpawn},
         lifecycle::ActorId,
-        pty::{ExitRecord, Input, Resize, TakeSnapshot, TermSize, Terminate, WorkerView},
+        process::{EndedBy, ExitRecord},
+        pty::{Input, Resize, TakeSnapshot, TermSize, Terminate, WorkerView},
         session::{Dialect, RegisterRefused},
         spawn::{AgentEnv, Autonomy},
     },
@@ -181,6 +182,7 @@ impl House {
             size: TermSize::default(),
             session_ref: None,
             autonomy: Autonomy::Ask,
+            process: Default::default(),
         }
     }
 
@@ -296,15 +298,7 @@ fn rooms(ears: &actix::Addr<Ears>) -> Rooms {
 }
 
 fn exit(by: EndedBy) -> ExitRecord {
-    ExitRecord {
-        code: Some(0),
-        signal: None,
-        core_dumped: false,
-        by,
-        uptime_ms: 1,
-        last_output: String::new(),
-        swept: Vec::new(),
-    }
+    ExitRecord::with_code(by, 0)
 }
 
 #[actix::test]

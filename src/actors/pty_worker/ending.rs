@@ -10,6 +10,7 @@ use crate::{
     messages::{
         delivery::WorkerGone,
         lifecycle::ExitReason,
+        process::ExitRecord,
         pty::{AgentState, ChildExited, PtyRefused, Terminate},
         spawn::SpawnRefused,
     },
@@ -55,17 +56,29 @@ impl PtyWorker {
             code: drain.status.code(),
             signal: drain.status.signal_name(),
             core_dumped: drain.status.core_dumped(),
+            oom: false,
         };
         let by = live.ending.as_ref().map(|(_, _, by)| *by);
-        let words = live.desk.screen().last_words(exit::LAST_OUTPUT_MAX);
-        let record = exit::record(ended, by, live.born.elapsed(), words, swept.killed);
+        let standing = exit::Standing {
+            by,
+            state: live.desk.state().0,
+            was_ready: live.desk.was_ready(),
+            wants_login: false,
+            uptime: live.born.elapsed(),
+        };
+        let record = ExitRecord {
+            last_output: live.desk.screen().last_words(exit::LAST_OUTPUT_MAX, exit::LAST_LINES_MAX),
+            pending: live.desk.queued(),
+            swept: swept.killed,
+            ..exit::record(ended, standing)
+        };
         info!(agent = %self.config.name, how = record.how(), by = ?record.by, swept = record.swept.len(),
             left = swept.left.len(), "program ended");
         for (_, (_, reply)) in self.inputs.drain() {
             reply.send(Err(PtyRefused::Exited));
         }
         if self.starting.is_some() {
-            let output = live.desk.screen().last_words(exit::REFUSAL_OUTPUT_MAX);
+            let output = live.desk.screen().last_words(exit::REFUSAL_OUTPUT_MAX, exit::LAST_LINES_MAX);
             let refused = match by {
                 Some(_) => SpawnRefused::Abandoned("it was released while it started".to_owned()),
                 None => SpawnRefused::DiedAtOnce { exit: record.how(), output },

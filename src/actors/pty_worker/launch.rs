@@ -12,7 +12,8 @@ use crate::{
     messages::{
         delivery::WorkerUp,
         lifecycle::ExitReason,
-        pty::{EndedBy, Terminate},
+        process::{EndedBy, ProcessSpec},
+        pty::Terminate,
         spawn::{SpawnRefused, SpawnSpec, Started},
     },
     pty::{self, Launch, LaunchError, Process, Terminal},
@@ -138,12 +139,19 @@ fn launch_of(config: &WorkerConfig) -> Launch {
     ];
     let own = relay.into_iter().filter_map(|(key, value)| Some((OsString::from(key), value?.into())));
     let added = spec.env.iter().map(|(key, value)| (key.into(), value.into()));
+    let ProcessSpec { wrapper, env_allow, .. } = &spec.process;
+    let allowed = |name: &OsString| {
+        env_allow.as_ref().is_none_or(|allowed| allowed.iter().any(|allowed| name == allowed.as_str()))
+    };
+    let broker = std::env::vars_os().filter(|(name, _)| allowed(name));
+    let command = [&spec.program].into_iter().chain(&spec.args);
+    let mut words = wrapper.iter().chain(command).cloned();
     Launch {
-        program: spec.program.clone(),
-        args: spec.args.clone(),
+        program: words.next().unwrap_or_default(),
+        args: words.collect(),
         cwd: PathBuf::from(&spec.cwd),
         // The agent's identity wins over what a spawn asks for.
-        env: pty::clean_env(std::env::vars_os(), &spec.cwd, added.chain(own)),
+        env: pty::clean_env(broker, &spec.cwd, added.chain(own)),
         spawn_id: SpawnId::random(),
     }
 }

@@ -11,7 +11,7 @@ use super::{ROUNDS, desk::Desk};
 use crate::{
     harness::Harness,
     ids::AgentName,
-    messages::pty::EndedBy,
+    messages::process::EndedBy,
     pty::{
         ExitStatus, Process, Signal, Terminal,
         ladder::{self, Ladder},

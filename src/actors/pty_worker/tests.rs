@@ -23,7 +23,8 @@ use crate::{
         delivery::{InjectStep, Mode, Note, Rung},
         lifecycle::{ActorId, ActorKind},
         observe::Event,
-        pty::{EndedBy, ExitRecord, TermSize},
+        process::{EndedBy, ExitRecord},
+        pty::TermSize,
         spawn::Autonomy,
     },
     pty,
@@ -101,6 +102,7 @@ fn spec(program: &str, args: &[&str], harness: Option<&str>) -> SpawnSpec {
         size: TermSize::default(),
         session_ref: None,
         autonomy: Autonomy::Ask,
+        process: Default::default(),
     }
 }
 
