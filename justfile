@@ -28,6 +28,12 @@ bench *args:
 docs:
     cargo doc --no-deps --document-private-items --open
 
+# The figures of docs/reliability.md that the suite does a part of, whole.
+figures:
+    RELAY_FIGURES=1 cargo test --locked --test house -- --nocapture --test-threads 1 \
+        messages_survive_cuts kills_at_random_moments agents_of_one_name
+    RELAY_FIGURES=1 cargo test --locked --test hostile -- --nocapture the_backoff_after_a_healthy_session
+
 # Random schedules through the models of the cursor and the session.
 soak schedules="1000000":
     MODEL_CASES={{ schedules }} cargo test --release --locked --lib model::

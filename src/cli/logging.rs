@@ -22,7 +22,9 @@ pub fn install(format: LogFormat, default_filter: &str, env: &Env) {
     let wanted = env.text(env::LOG_FILTER).unwrap_or(default_filter);
     // A filter that does not parse must not keep the broker from running.
     let filter = EnvFilter::try_new(wanted).unwrap_or_else(|_| EnvFilter::new(default_filter));
-    let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A line that cannot be written, because the disk below the log is full, is lost: the complaint about it would
+    // go the same way, and end the broker.
+    let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
     match format {
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),
         LogFormat::Json => builder.json().init(),

@@ -13,7 +13,6 @@ mod support;
 
 mod clock;
 mod corpus;
-mod disk;
 mod liveness;
 mod meddler;
 mod mutate;

@@ -1,8 +1,10 @@
 //! The broker dies by SIGKILL in the middle of its work and is started again.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, thread, time::Duration};
 
-use crate::support::{House, Proxy, TestEngine, agents, agents::text, expect, until};
+use crate::support::{
+    Chance, House, Listener, Proxy, TestEngine, agents, agents::text, expect, figure, until,
+};
 
 const SENT: usize = 120;
 /// Proofs that the engine hears of.
@@ -51,6 +53,72 @@ fn what_had_its_proof_before_a_kill_is_never_typed_again_and_the_rest_is() {
         expect(acked == Some(SENT as u64), || format!("{acked:?}"))
     });
     assert_eq!(listener.heard().len(), SENT);
+}
+
+const CREW: [&str; 3] = ["ann", "ben", "cho"];
+/// For each of the crew, around each kill.
+const BATCH: usize = 8;
+/// Longer than a batch takes to be sent and read on a quiet machine: some kills hit before it, most in it.
+const KILL_WITHIN_MS: u64 = 150;
+
+/// What came twice, and was marked as that; everything of `0..sent` must have come, in order.
+fn twice(listener: &Listener, sent: usize) -> usize {
+    let mut seen = BTreeSet::new();
+    let mut repeats = 0;
+    for (text, line) in listener.heard_lines() {
+        let n: usize = text.parse().unwrap();
+        if !seen.insert(n) {
+            assert!(
+                line.contains("redelivered"),
+                "{} was told {n} twice and not told so: {line}",
+                listener.name
+            );
+            repeats += 1;
+        } else {
+            assert_eq!(n + 1, seen.len(), "{}: {n} came out of order", listener.name);
+        }
+    }
+    assert_eq!(seen.len(), sent, "{} missed something", listener.name);
+    repeats
+}
+
+#[test]
+fn kills_at_random_moments_lose_nothing_and_what_comes_twice_is_marked() {
+    let mut chance = Chance::new();
+    let engine = TestEngine::start();
+    let mut house = House::at(&engine).start();
+    let (_, node) = house.until_live();
+    let sender = engine.person("sender");
+    let kills = figure(5, 100);
+    for kill in 0..kills {
+        for name in CREW {
+            house.spawn(name, agents::READER);
+        }
+        let after = Duration::from_millis(chance.below(KILL_WITHIN_MS));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for n in kill * BATCH..(kill + 1) * BATCH {
+                    for name in CREW {
+                        engine.dm(&sender, name, &text(n));
+                    }
+                }
+            });
+            // The random moment: nothing is waited for.
+            thread::sleep(after);
+            house.kill();
+        });
+        house.start_again();
+    }
+    let sent = kills * BATCH;
+    let listeners = CREW.map(|name| house.listener(name));
+    for listener in &listeners {
+        until("all mail is acked", || {
+            let acked = engine.acked(&node, &listener.name);
+            expect(acked == Some(sent as u64), || format!("{}: {acked:?} of {sent}", listener.name))
+        });
+    }
+    let repeats: usize = listeners.iter().map(|listener| twice(listener, sent)).sum();
+    eprintln!("{kills} kills, {} messages, {repeats} typed twice and marked", sent * CREW.len());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use nix::sys::signal::Signal;
 
-use crate::support::House;
+use crate::support::{House, figure};
 
 #[test]
 fn mailboxes_and_identities_survive_a_restart_of_up() {
@@ -33,4 +33,21 @@ fn mailboxes_and_identities_survive_a_restart_of_up() {
     assert_eq!(house.get("/api/spawned")["agents"][0]["agent_id"], id);
     house.send("alice", "back");
     assert_eq!(listener.hears(3), ["first", "while away", "back"]);
+}
+
+#[test]
+fn agents_of_one_name_in_turn_each_get_their_first_message() {
+    let house = House::embedded().start();
+    // An agent that says something is there at once.
+    let script = r#"echo here; exec cat >> "$LOG""#;
+    let listener = house.notes("relief");
+    let turns = figure(20, 1000);
+    for n in 0..turns {
+        house.spawn("relief", script);
+        house.send("relief", &n.to_string());
+        listener.hears(n + 1);
+        house.release("relief");
+    }
+    let wanted: Vec<_> = (0..turns).map(|n| n.to_string()).collect();
+    assert_eq!(listener.heard(), wanted);
 }

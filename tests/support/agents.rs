@@ -33,6 +33,12 @@ impl Listener {
         texts(&fs::read_to_string(&self.log).unwrap_or_default())
     }
 
+    /// The same, each with its whole line: the header says whether it may be there already.
+    pub(crate) fn heard_lines(&self) -> Vec<(String, String)> {
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        log.lines().filter_map(|line| Some((texts(line).pop()?, line.to_owned()))).collect()
+    }
+
     /// Waits until it was told exactly so many messages.
     pub(crate) fn hears(&self, count: usize) -> Vec<String> {
         until(&format!("{} hears {count} messages", self.name), || {

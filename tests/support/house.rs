@@ -27,6 +27,7 @@ use super::{
     until, until_within,
 };
 
+const BROKER: &str = env!("CARGO_BIN_EXE_relay-broker");
 /// Lines of the log that a failed test shows.
 const LOG_SHOWN: usize = 60;
 /// What the periods of the protocol are in tests, in milliseconds: quick, and still in proportion.
@@ -38,6 +39,8 @@ pub(crate) struct Builder {
     env: Vec<(String, String)>,
     timings: BTreeMap<&'static str, u64>,
     stdin: Stdio,
+    /// A signal that it hears nothing of.
+    ignored: Option<&'static str>,
 }
 
 /// A broker. Dropping it ends it and everything that it has started.
@@ -116,6 +119,15 @@ impl House {
     pub(crate) fn ends(&mut self) -> (ExitStatus, Duration) {
         let began = Instant::now();
         (self.wait(), began.elapsed())
+    }
+
+    /// Files of the broker can no longer grow beyond one byte, as if the disk were full; or they can again.
+    pub(crate) fn fill_disk(&self, full: bool) {
+        let limit = if full { "1:unlimited" } else { "unlimited" };
+        let mut prlimit = Command::new("prlimit");
+        let set =
+            prlimit.arg(format!("--pid={}", self.pid())).arg(format!("--fsize={limit}")).status().unwrap();
+        assert!(set.success(), "prlimit: {set}");
     }
 
     /// SIGKILL.
@@ -290,6 +302,7 @@ impl Builder {
             env: Vec::new(),
             timings: BTreeMap::from(TIMINGS),
             stdin: Stdio::null(),
+            ignored: None,
         }
     }
 
@@ -310,6 +323,12 @@ impl Builder {
     /// Standard input is a pipe that nobody writes to and nobody closes.
     pub(crate) fn with_open_stdin(mut self) -> Self {
         self.stdin = Stdio::piped();
+        self
+    }
+
+    /// It starts with this signal ignored, as a shell may have left it.
+    pub(crate) fn ignoring(mut self, signal: &'static str) -> Self {
+        self.ignored = Some(signal);
         self
     }
 
@@ -346,7 +365,15 @@ impl Builder {
         let config = dir.join("relay-broker.toml");
         let periods: String = self.timings.iter().map(|(name, ms)| format!("{name}_ms = {ms}\n")).collect();
         fs::write(&config, format!("[timings]\n{periods}")).unwrap();
-        let mut command = program(dir);
+        let mut command = match self.ignored {
+            None => program(dir),
+            Some(signal) => {
+                let mut shell = in_house(dir, "sh");
+                let script = format!("trap '' {signal}; exec \"$0\" \"$@\"");
+                shell.arg("-c").arg(script).arg(BROKER);
+                shell
+            }
+        };
         command.args(&self.args).arg("--config").arg(config);
         if !self.args.iter().any(|arg| arg == "--state-dir") {
             command.arg("--state-dir").arg(state_dir(dir));
@@ -361,7 +388,11 @@ impl Builder {
 
 /// The program in a directory of its own, with none of our variables set.
 pub(crate) fn program(dir: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_relay-broker"));
+    in_house(dir, BROKER)
+}
+
+fn in_house(dir: &Path, program: &str) -> Command {
+    let mut command = Command::new(program);
     command.env_clear();
     command.env("PATH", std::env::var_os("PATH").unwrap());
     for name in [env::HOME, env::XDG_DATA_HOME, env::XDG_CONFIG_HOME, "XDG_STATE_HOME"] {

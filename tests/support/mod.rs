@@ -47,6 +47,12 @@ pub(crate) fn until_within<T>(limit: Duration, what: &str, mut look: impl FnMut(
     }
 }
 
+/// How much of a figure of docs/reliability.md a test does: in the suite what takes seconds, and all of it where
+/// `RELAY_FIGURES` is set, as `just figures` does.
+pub(crate) fn figure(suite: usize, full: usize) -> usize {
+    if std::env::var_os("RELAY_FIGURES").is_some() { full } else { suite }
+}
+
 /// `Ok` when it holds, else what was seen.
 pub(crate) fn expect(holds: bool, seen: impl FnOnce() -> String) -> Result<(), String> {
     if holds { Ok(()) } else { Err(seen()) }
