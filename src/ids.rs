@@ -132,6 +132,10 @@ opaque_id!(
     MsgId
 );
 opaque_id!(
+    /// One question of one process, as it stands: the same dialog with another text is another one.
+    DialogId
+);
+opaque_id!(
     /// An action that the engine asked this node to run.
     InvocationId
 );

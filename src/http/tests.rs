@@ -24,7 +24,10 @@ use crate::{
         delivery::{CursorView, LastDelivery, ObserveCursor, Rung},
         lifecycle::{ActorId, ActorKind},
         observe::{Event, FEED_CAP, Publish, RING_CAP},
-        pty::{AgentState, Input, Resize, Snapshot, TakeSnapshot, TermSize, WorkerView},
+        pty::{
+            AgentState, AnswerDialog, AnswerRefused, Input, Resize, Snapshot, TakeSnapshot, TermSize,
+            WorkerView,
+        },
         readiness::Readiness,
         release::Released,
         send::{SendRefused, Sent},
@@ -143,6 +146,9 @@ handles!(Input, |rooms, asked| {
 handles!(Resize, |_rooms, asked| {
     asked.reply.send(Ok(()));
 });
+handles!(AnswerDialog, |_rooms, asked| {
+    asked.reply.send(Err(AnswerRefused::NoDialog));
+});
 handles!(TakeSnapshot, |_rooms, asked| {
     asked.0.send(Snapshot {
         size: TermSize::default(),
@@ -239,6 +245,7 @@ fn try_house(options: Options) -> Result<House, HttpError> {
         input: rooms.post(),
         resize: rooms.post(),
         snapshot: rooms.post(),
+        answer: rooms.post(),
         cursor: rooms.post(),
     };
     for (kind, detail) in [

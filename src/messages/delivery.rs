@@ -181,7 +181,12 @@ pub enum InjectStep {
     /// It waits, and why in words for a person (`agent is working`, `a dialog is open`, ...).
     Waiting(String),
     /// No progress for 30 s past `Written`; the worker keeps watching.
-    Stuck(Rung),
+    Stuck {
+        /// How far it came.
+        rung: Rung,
+        /// The last rows of the screen.
+        screen: String,
+    },
     /// It cannot be put in; dead-letter it.
     Failed {
         /// In words for a person.

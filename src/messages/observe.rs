@@ -2,7 +2,13 @@
 
 use serde::Serialize;
 
-use super::{Reply, delivery::Rung, lifecycle::ActorId, pty::AgentState, told};
+use super::{
+    Reply,
+    delivery::Rung,
+    lifecycle::ActorId,
+    pty::{AgentState, Dialog},
+    told,
+};
 use crate::ids::{AgentName, DeliveryId, EventSeq, MsgId};
 
 /// Something that a client may want to know. The variants are the `kind`s of spec/api 2.6, plus our own.
@@ -45,6 +51,10 @@ pub enum Event {
         name: AgentName,
         from: AgentState,
         to: AgentState,
+        because: String,
+        /// What the agent asks, when it is blocked by a question.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        dialog: Option<Dialog>,
     },
     AgentExit {
         name: AgentName,
@@ -104,6 +114,8 @@ pub enum Event {
         delivery_id: DeliveryId,
         event_id: MsgId,
         rung: Rung,
+        /// The last rows of the agent's screen.
+        screen: String,
     },
     DeliveryDropped {
         name: AgentName,

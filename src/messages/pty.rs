@@ -15,7 +15,7 @@ use super::{
     process::{EndedBy, ExitRecord},
     told,
 };
-use crate::ids::{AgentName, DeliveryId, Generation};
+use crate::ids::{AgentName, DeliveryId, DialogId, Generation};
 
 /// A terminal's size in character cells, within 20×10 and 500×200 (spec/pty 2.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,6 +97,60 @@ pub struct StateChanged {
     pub from: AgentState,
     /// Now.
     pub to: AgentState,
+    /// Why, in words.
+    pub because: String,
+    /// The dialog that is open.
+    pub dialog: Option<Dialog>,
+}
+
+/// A question of a program that no message answers (spec/pty 9, 10). It stays open until a person answers it,
+/// in the terminal or by [`AnswerDialog`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Dialog {
+    /// This question and no other: an answer that names it never reaches a later one.
+    pub id: DialogId,
+    /// The rule that found it.
+    pub rule: String,
+    /// What the program asks: the rows that the rule looked at, at most 2000 characters.
+    pub text: String,
+    /// What it may be answered with: the rule's own words, else the names of single keys.
+    pub choices: Vec<String>,
+}
+
+/// http -> pty_worker: press the keys that this choice stands for.
+#[derive(Debug)]
+pub struct AnswerDialog {
+    /// One of [`Dialog::choices`].
+    pub choice: String,
+    /// The dialog that was seen; whatever is open now when `None`.
+    pub dialog: Option<DialogId>,
+    /// Answered when the kernel took the keys, with the dialog that got them.
+    pub reply: Reply<Result<DialogId, AnswerRefused>>,
+}
+
+/// Why no key was pressed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AnswerRefused {
+    /// Nothing is asked.
+    #[error("no dialog is open in this agent's terminal")]
+    NoDialog,
+    /// Something else is asked by now.
+    #[error("the dialog has changed; look at `{now}` before you answer it")]
+    Changed {
+        /// The one that is open.
+        now: DialogId,
+    },
+    /// The dialog has no such answer.
+    #[error("this dialog has no choice `{choice}`; it takes: {}", .choices.join(", "))]
+    UnknownChoice {
+        /// As asked.
+        choice: String,
+        /// What there is.
+        choices: Vec<String>,
+    },
+    /// The terminal takes no keys.
+    #[error(transparent)]
+    Terminal(#[from] PtyRefused),
 }
 
 /// http -> pty_worker: keystrokes of a person.
@@ -192,6 +246,8 @@ pub struct WorkerDetail {
     pub state_since_ms: u64,
     /// Why it is in that state, in words (`prompt at row 3`, `dialog: Trust this folder?`).
     pub because: String,
+    /// The dialog that is open.
+    pub dialog: Option<Dialog>,
     /// The injection under way.
     pub injecting: Option<InjectionView>,
     /// Injections that have no proof yet, the one under way included.
@@ -213,6 +269,8 @@ pub struct InjectionView {
     pub rung: super::delivery::Rung,
     /// What it waits for.
     pub waiting_for: String,
+    /// The last rows of the screen when it was found not to move any more.
+    pub stuck: Option<String>,
 }
 
-told!(ChildExited, StateChanged, Input, Resize, TakeSnapshot, Terminate);
+told!(ChildExited, StateChanged, AnswerDialog, Input, Resize, TakeSnapshot, Terminate);

@@ -193,6 +193,8 @@ pub struct AgentDoors {
     pub resize: Post<Resize>,
     /// The screen.
     pub snapshot: Post<TakeSnapshot>,
+    /// An answer to the dialog that is open.
+    pub answer: Post<AnswerDialog>,
     /// The cursor's numbers.
     pub cursor: Post<ObserveCursor>,
 }
@@ -243,6 +245,8 @@ pub struct Rooms {
     pub resize: Post<Resize>,
     /// The screen.
     pub snapshot: Post<TakeSnapshot>,
+    /// An answer to the dialog that is open.
+    pub answer: Post<AnswerDialog>,
     /// The end.
     pub terminate: Post<Terminate>,
 }

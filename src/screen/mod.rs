@@ -147,6 +147,11 @@ impl Screen {
         self.parser.screen().alternate_screen()
     }
 
+    /// True when the program wants arrow keys in application mode.
+    pub fn application_cursor(&self) -> bool {
+        self.parser.screen().application_cursor()
+    }
+
     /// The modes that are on, by name.
     pub fn modes(&self) -> Vec<&'static str> {
         let screen = self.parser.screen();

@@ -467,7 +467,7 @@ impl Handler<StateChanged> for AgentRegistry {
 
     fn handle(&mut self, changed: StateChanged, _: &mut Self::Context) {
         let _turn = self.life.turn();
-        let StateChanged { name, from, to } = changed;
+        let StateChanged { name, from, to, because, dialog } = changed;
         if matches!(to, AgentState::Idle | AgentState::Working)
             && let Some(entry) = self.agents.get_mut(&name)
             && !std::mem::replace(&mut entry.was_ready, true)
@@ -483,7 +483,7 @@ impl Handler<StateChanged> for AgentRegistry {
             };
             self.publish(ready);
         }
-        self.publish(Event::AgentState { name, from, to });
+        self.publish(Event::AgentState { name, from, to, because, dialog });
     }
 }
 
@@ -694,6 +694,7 @@ impl Handler<FindAgent> for AgentRegistry {
                 input: rooms.input.clone(),
                 resize: rooms.resize.clone(),
                 snapshot: rooms.snapshot.clone(),
+                answer: rooms.answer.clone(),
                 cursor: rooms.cursor.clone(),
             })
         });

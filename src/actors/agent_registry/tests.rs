@@ -18,7 +18,7 @@ use crate::{
         invoke::{Action, InvokedSpawn},
         lifecycle::ActorId,
         process::{EndedBy, ExitRecord},
-        pty::{Input, Resize, TakeSnapshot, TermSize, Terminate, WorkerView},
+        pty::{AnswerDialog, Input, Resize, TakeSnapshot, TermSize, Terminate, WorkerView},
         session::{Dialect, RegisterRefused},
         spawn::{AgentEnv, Autonomy},
     },
@@ -70,6 +70,7 @@ hears! {
     Absent => |_said| Told::Other;
     Publish => |said| Told::Event(said.0);
     ObserveCursor => |_said| Told::Other;
+    AnswerDialog => |_said| Told::Other;
     Input => |_said| Told::Other;
     Resize => |_said| Told::Other;
     TakeSnapshot => |_said| Told::Other;
@@ -293,6 +294,7 @@ fn rooms(ears: &actix::Addr<Ears>) -> Rooms {
         input: post(ears),
         resize: post(ears),
         snapshot: post(ears),
+        answer: post(ears),
         terminate: post(ears),
     }
 }

@@ -93,7 +93,11 @@ pub(super) enum Fact {
     Received,
     Injected(Rung),
     Verified(Rung),
-    Stuck(Rung),
+    Stuck {
+        rung: Rung,
+        /// The last rows of the screen.
+        screen: String,
+    },
     /// Proof on disk, engine told.
     Acked(Rung),
     DeadLettered {
@@ -701,7 +705,8 @@ impl Book {
             return;
         }
         let delivery = one.delivery.clone();
-        let (InjectStep::Reached(rung) | InjectStep::Proven(rung) | InjectStep::Stuck(rung)) = report.step
+        let (InjectStep::Reached(rung) | InjectStep::Proven(rung) | InjectStep::Stuck { rung, .. }) =
+            report.step
         else {
             match report.step {
                 InjectStep::Waiting(reason) => one.waiting = reason,
@@ -728,10 +733,10 @@ impl Book {
             one.waiting.clear();
         }
         match report.step {
-            InjectStep::Stuck(_) => {
+            InjectStep::Stuck { screen, .. } => {
                 one.waiting = "no progress for 30 s".to_owned();
                 if !std::mem::replace(&mut one.told.stuck, true) {
-                    out.push(Effect::Tell(delivery, Fact::Stuck(rung)));
+                    out.push(Effect::Tell(delivery, Fact::Stuck { rung, screen }));
                 }
             }
             InjectStep::Proven(_) => {

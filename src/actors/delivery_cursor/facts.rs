@@ -37,7 +37,9 @@ pub(super) fn publish(
         Fact::Verified(verification) => {
             event(Event::DeliveryVerified { name, delivery_id, event_id, verification });
         }
-        Fact::Stuck(rung) => event(Event::DeliveryStuck { name, delivery_id, event_id, rung }),
+        Fact::Stuck { rung, screen } => {
+            event(Event::DeliveryStuck { name, delivery_id, event_id, rung, screen: screen.clone() })
+        }
         Fact::Acked(evidence) => {
             event(Event::DeliveryAck {
                 name: name.clone(),

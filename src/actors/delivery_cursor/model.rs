@@ -404,7 +404,7 @@ impl Run {
             Say::Written => InjectStep::Reached(Rung::Written),
             Say::Landed => InjectStep::Reached(Rung::Landed),
             Say::Waiting => InjectStep::Waiting("agent is working".into()),
-            Say::Stuck => InjectStep::Stuck(Rung::Landed),
+            Say::Stuck => InjectStep::Stuck { rung: Rung::Landed, screen: String::new() },
             Say::Proven => InjectStep::Proven(Rung::Submitted),
             Say::Failed => InjectStep::Failed { reason: "refused".into(), landed: false },
         };

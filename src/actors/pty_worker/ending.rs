@@ -11,7 +11,7 @@ use crate::{
         delivery::WorkerGone,
         lifecycle::ExitReason,
         process::ExitRecord,
-        pty::{AgentState, ChildExited, PtyRefused, Terminate},
+        pty::{AgentState, ChildExited, Terminate},
         spawn::SpawnRefused,
     },
     pty::{
@@ -74,8 +74,8 @@ impl PtyWorker {
         };
         info!(agent = %self.config.name, how = record.how(), by = ?record.by, swept = record.swept.len(),
             left = swept.left.len(), "program ended");
-        for (_, (_, reply)) in self.inputs.drain() {
-            reply.send(Err(PtyRefused::Exited));
+        for (_, keys) in self.keys.drain() {
+            keys.lost();
         }
         if self.starting.is_some() {
             let output = live.desk.screen().last_words(exit::REFUSAL_OUTPUT_MAX, exit::LAST_LINES_MAX);
@@ -87,7 +87,7 @@ impl PtyWorker {
         }
         let from = live.desk.state().0;
         lock(&self.config.view.detail).exit = Some(record.clone());
-        self.tell_state(from, AgentState::Exited);
+        self.tell_state(from, AgentState::Exited, record.how(), None);
         let reason = exit::gone_reason(&record);
         let worker = self.life.generation();
         // Those who are gone already need not be told.

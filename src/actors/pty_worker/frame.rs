@@ -52,7 +52,7 @@ impl Frame {
         } else {
             format!("[relay DM from {from}")
         };
-        header.push_str(&format!(" · msg {}", name(note.msg_id.as_str())));
+        header.push_str(&format!(" · {}", marker(note)));
         if let Some(thread) = &note.thread {
             header.push_str(&format!(" · thread {}", name(thread.as_str())));
         }
@@ -107,6 +107,11 @@ impl Frame {
         }
         text.replace('\t', "    ")
     }
+}
+
+/// The part of a header that no other message has.
+pub(super) fn marker(note: &Note) -> String {
+    format!("msg {}", name(note.msg_id.as_str()))
 }
 
 /// A name from outside, for use between our brackets.

@@ -13,7 +13,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    plain::STUCK,
+    plain::{STUCK, stuck},
     readiness::Gate,
     sight::{Place, Trace},
 };
@@ -210,9 +210,20 @@ impl Injection {
         let moving = matches!(self.phase, Phase::Gate | Phase::Done);
         if !moving && !self.stuck && self.progress + STUCK <= now {
             self.stuck = true;
-            acts.push(Act::Say(InjectStep::Stuck(self.rung)));
+            acts.push(Act::Say(stuck(self.rung)));
         }
         acts
+    }
+
+    /// The program's own record shows the text as a turn of its user: the best proof there is, whatever the
+    /// screen shows. Nothing when the text was never typed.
+    pub(super) fn recorded(&mut self) -> Option<InjectStep> {
+        if self.is_untouched() || self.is_done() {
+            return None;
+        }
+        self.rung = Rung::Accepted;
+        self.phase = Phase::Done;
+        Some(InjectStep::Proven(Rung::Accepted))
     }
 
     /// How long to wait before the next look at what the child has read.
@@ -506,7 +517,7 @@ mod tests {
         rig.type_text();
         rig.pass(120_000);
         assert_eq!((rig.count(&Act::Type), rig.count(&Act::Press)), (1, 3));
-        assert_eq!(rig.steps().last(), Some(&InjectStep::Stuck(Rung::Landed)));
+        assert_eq!(rig.steps().last(), Some(&stuck(Rung::Landed)));
         assert!(!rig.injection.is_done());
         rig.output("\r\n\r\n\r\nat last\r\n> ");
         rig.look();
@@ -552,7 +563,7 @@ mod tests {
         rig.look();
         rig.pass(60_000);
         assert_eq!((rig.count(&Act::Type), rig.count(&Act::Press)), (1, 0));
-        assert_eq!(rig.steps(), [reached(Rung::Written), InjectStep::Stuck(Rung::Written)]);
+        assert_eq!(rig.steps(), [reached(Rung::Written), stuck(Rung::Written)]);
         assert!(rig.injection.is_ignored(rig.now));
     }
 
@@ -592,6 +603,16 @@ mod tests {
         rig.output("\x1b[?2004l\r\n");
         rig.look();
         assert_eq!(rig.steps().last(), Some(&InjectStep::Proven(Rung::Submitted)));
+    }
+
+    #[test]
+    fn a_record_is_proof_of_what_was_typed_alone() {
+        let mut rig = Rig::new();
+        assert_eq!(rig.injection.recorded(), None, "it quotes an older message");
+        rig.type_text();
+        assert_eq!(rig.injection.recorded(), Some(InjectStep::Proven(Rung::Accepted)));
+        assert!(rig.injection.is_done());
+        assert_eq!(rig.injection.recorded(), None);
     }
 
     #[test]

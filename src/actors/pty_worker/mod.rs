@@ -15,6 +15,7 @@
 //! again, and keystrokes that wait for their answer. What was wholly written is never written again.
 
 mod desk;
+mod dialog;
 mod drive;
 mod ending;
 mod exit;
@@ -47,15 +48,15 @@ use tracing::{debug, info, warn};
 
 use crate::{
     config::Timings,
-    ids::AgentName,
+    ids::{AgentName, DialogId},
     messages::{
         Reply,
         delivery::{CancelInjections, Inject, InjectReport, Note, WorkerGone, WorkerUp},
         lifecycle::ExitReason,
         observe::Publish,
         pty::{
-            AgentState, ChildExited, Input, PtyRefused, Resize, Snapshot, StateChanged, TakeSnapshot,
-            Terminate, WorkerView,
+            AgentState, AnswerDialog, AnswerRefused, ChildExited, Dialog, Input, PtyRefused, Resize,
+            Snapshot, StateChanged, TakeSnapshot, Terminate, WorkerView,
         },
         spawn::{AgentEnv, SpawnRefused, SpawnSpec, Started},
     },
@@ -123,7 +124,8 @@ pub struct PtyWorker {
     condemned: Option<Terminate>,
     /// The child, from its start to its end, across restarts.
     live: Option<Live>,
-    inputs: HashMap<u64, (usize, Reply<Result<usize, PtyRefused>>)>,
+    /// Keystrokes that the kernel has not taken yet, by their number.
+    keys: HashMap<u64, Keys>,
     stream: Stream,
 }
 
@@ -143,7 +145,7 @@ impl PtyWorker {
             starting: Some(starting),
             condemned: None,
             live: None,
-            inputs: HashMap::new(),
+            keys: HashMap::new(),
             stream: Stream::default(),
         }
     }
@@ -178,7 +180,7 @@ impl PtyWorker {
                     // A cursor that is gone keeps no books.
                     self.doors.report.tell(report).ok();
                 }
-                Effect::State { from, to } => self.tell_state(from, to),
+                Effect::State { from, to, because, dialog } => self.tell_state(from, to, because, dialog),
                 Effect::Task(Ok(rung)) => {
                     info!(agent = %self.config.name, ?rung, "first task is in");
                 }
@@ -186,8 +188,8 @@ impl PtyWorker {
                     warn!(agent = %self.config.name, reason, "first task could not be typed");
                 }
                 Effect::InputTaken(number) => {
-                    if let Some((len, reply)) = self.inputs.remove(&number) {
-                        reply.send(Ok(len));
+                    if let Some(keys) = self.keys.remove(&number) {
+                        keys.taken();
                     }
                 }
             }
@@ -195,10 +197,11 @@ impl PtyWorker {
         self.show();
     }
 
-    fn tell_state(&self, from: AgentState, to: AgentState) {
+    fn tell_state(&self, from: AgentState, to: AgentState, because: String, dialog: Option<Dialog>) {
         debug!(agent = %self.config.name, ?from, ?to, "agent state");
+        let name = self.config.name.clone();
         // A registry that is gone lists no agents.
-        self.doors.state.tell(StateChanged { name: self.config.name.clone(), from, to }).ok();
+        self.doors.state.tell(StateChanged { name, from, to, because, dialog }).ok();
     }
 
     /// Brings the shared view up to date.
@@ -222,6 +225,9 @@ impl PtyWorker {
             live.desk.screen().title().clone_into(&mut detail.title);
         }
         detail.modes = live.desk.screen().modes();
+        if detail.dialog.as_ref() != live.desk.dialog() {
+            detail.dialog = live.desk.dialog().cloned();
+        }
         detail.queued = live.desk.queued();
         detail.injecting = live.desk.injecting();
     }
@@ -262,6 +268,30 @@ impl PtyWorker {
     }
 }
 
+/// Somebody's keystrokes on their way into the kernel.
+enum Keys {
+    Input(usize, Reply<Result<usize, PtyRefused>>),
+    Answer(DialogId, Reply<Result<DialogId, AnswerRefused>>),
+}
+
+impl Keys {
+    /// The kernel has them. Whoever gave up waiting has them in the terminal all the same.
+    fn taken(self) {
+        match self {
+            Self::Input(len, reply) => reply.send(Ok(len)),
+            Self::Answer(dialog, reply) => reply.send(Ok(dialog)),
+        };
+    }
+
+    /// Nobody will read them.
+    fn lost(self) {
+        match self {
+            Self::Input(_, reply) => reply.send(Err(PtyRefused::Exited)),
+            Self::Answer(_, reply) => reply.send(Err(PtyRefused::Exited.into())),
+        };
+    }
+}
+
 /// What a turn has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Turn {
@@ -293,7 +323,7 @@ impl Actor for PtyWorker {
 impl Supervised for PtyWorker {
     fn restarting(&mut self, _: &mut Context<Self>) {
         self.life.restarting();
-        self.inputs.clear();
+        self.keys.clear();
         self.stream.forget();
         if let Some(live) = &mut self.live {
             live.desk.begin_next_life();
@@ -348,10 +378,32 @@ impl Handler<Input> for PtyWorker {
             }
             Some(live) => match live.desk.input(bytes) {
                 Ok(number) => {
-                    self.inputs.insert(number, (len, reply));
+                    self.keys.insert(number, Keys::Input(len, reply));
                     return;
                 }
                 Err(waiting) => PtyRefused::InputFull(waiting),
+            },
+        };
+        reply.send(Err(refused));
+    }
+}
+
+impl Handler<AnswerDialog> for PtyWorker {
+    type Result = ();
+
+    fn handle(&mut self, answer: AnswerDialog, _: &mut Context<Self>) {
+        let _turn = self.life.turn();
+        let AnswerDialog { choice, dialog, reply } = answer;
+        let refused = match &mut self.live {
+            None => PtyRefused::Io("the agent has not started yet".to_owned()).into(),
+            Some(live) if live.exit.is_some() || live.hung_up || live.deaf => PtyRefused::Exited.into(),
+            Some(live) => match live.desk.answer(&choice, dialog.as_ref()) {
+                Ok((number, dialog)) => {
+                    info!(agent = %self.config.name, %dialog, "dialog answered");
+                    self.keys.insert(number, Keys::Answer(dialog, reply));
+                    return;
+                }
+                Err(refused) => refused,
             },
         };
         reply.send(Err(refused));

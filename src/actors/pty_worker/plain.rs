@@ -47,6 +47,11 @@ pub(super) const NOT_READING: Duration = Duration::from_secs(2);
 /// No progress for this long: stuck (spec/pty 8).
 pub(super) const STUCK: Duration = Duration::from_secs(30);
 
+/// No progress since this rung; the desk, which knows the screen, adds it.
+pub(super) fn stuck(rung: Rung) -> InjectStep {
+    InjectStep::Stuck { rung, screen: String::new() }
+}
+
 /// A program that throws a message away this often does not want it.
 const LOSSES_MAX: u8 = 5;
 
@@ -271,10 +276,7 @@ impl PlainLane {
             && progress + STUCK <= now
         {
             flight.stuck = true;
-            said.push((
-                flight.id.clone(),
-                InjectStep::Stuck(flight.written.map_or(Rung::Queued, |_| Rung::Written)),
-            ));
+            said.push((flight.id.clone(), stuck(flight.written.map_or(Rung::Queued, |_| Rung::Written))));
         }
         said
     }
@@ -512,7 +514,7 @@ mod tests {
         }
         assert!(world.lane.is_ignored(world.now));
         let steps: Vec<_> = world.said.into_iter().map(|said| said.1).collect();
-        assert_eq!(steps, [InjectStep::Reached(Rung::Written), InjectStep::Stuck(Rung::Written)]);
+        assert_eq!(steps, [InjectStep::Reached(Rung::Written), stuck(Rung::Written)]);
         assert_eq!(world.lane.look_after(6, world.now), Some(LOOK_IDLE));
     }
 

@@ -153,6 +153,7 @@ impl Supervisor {
             input: worker.post(),
             resize: worker.post(),
             snapshot: worker.post(),
+            answer: worker.post(),
             terminate: worker.post(),
         };
         let actors = AgentActors { cursor: cursor.handle().clone(), worker: worker.handle().clone() };

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     actors::pty_worker::{
-        frame::{Frame, Framing},
+        frame::{Frame, Framing, marker},
         inject::{Act, Injection, Sight, Wording},
         plain::PlainLane,
     },
@@ -74,6 +74,31 @@ impl Desk {
             if !done {
                 return;
             }
+        }
+    }
+
+    /// Deliveries that a record of the program would prove, and the text by which to know each in it: it
+    /// stands in the header, so that it is in every form in which the message may have been typed.
+    #[expect(dead_code, reason = "asked by the watcher of records")]
+    pub(crate) fn awaiting_record(&self) -> Vec<(DeliveryId, String)> {
+        let Lane::Composer(lane) = &self.lane else { return Vec::new() };
+        let typed = lane.current.iter().filter(|injection| !injection.is_untouched());
+        let marker = |injection: &Injection| match &self.tickets.get(injection.id())?.text {
+            Text::Message(note) => Some((injection.id().clone(), marker(note))),
+            // Nobody sent it, so it has no header, and no proof beyond the screen is asked for.
+            Text::Task(_) => None,
+        };
+        typed.filter_map(marker).collect()
+    }
+
+    /// The program's record shows this delivery as a turn of its user.
+    #[expect(dead_code, reason = "told by the watcher of records")]
+    pub(crate) fn recorded(&mut self, id: &DeliveryId) {
+        let Lane::Composer(lane) = &mut self.lane else { return };
+        let Some(current) = lane.current.as_mut().filter(|current| current.id() == id) else { return };
+        if let Some(step) = current.recorded() {
+            lane.current = None;
+            self.say(id.clone(), step);
         }
     }
 

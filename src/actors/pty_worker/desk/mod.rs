@@ -23,16 +23,17 @@ use composer::{ComposerLane, Sent};
 use tickets::Ticket;
 
 use super::{
+    dialog::Dialogs,
     plain::{LineEnd, PlainLane},
     readiness::{Gate, Readiness},
     writer::{Kind, Taken, Writer},
 };
 use crate::{
-    harness::{ComposerKind, Harness},
-    ids::DeliveryId,
+    harness::{self, ComposerKind, Harness, Rule},
+    ids::{DeliveryId, DialogId},
     messages::{
         delivery::{InjectStep, Rung},
-        pty::{AgentState, InjectionView, TermSize},
+        pty::{AgentState, AnswerRefused, Dialog, InjectionView, PtyRefused, TermSize},
     },
     screen::Screen,
 };
@@ -45,6 +46,9 @@ const WINDOW_COMPOSER: usize = 8;
 
 /// The first task among the deliveries. Ids of engines begin with `del_` or `evt_`.
 const TASK: &str = "task";
+
+/// Rows of the screen in a report of an injection that is stuck.
+const STUCK_ROWS: u16 = 12;
 
 /// Shortest time to the next step, and while a frame is being drawn.
 const STEP_MIN: Duration = Duration::from_millis(1);
@@ -68,6 +72,10 @@ pub(crate) enum Effect {
         from: AgentState,
         /// Now.
         to: AgentState,
+        /// Why.
+        because: String,
+        /// What it asks.
+        dialog: Option<Dialog>,
     },
     /// The kernel has taken these keystrokes.
     InputTaken(u64),
@@ -98,12 +106,15 @@ pub(crate) struct Desk {
     because: String,
     gate: Gate,
     /// The busy rule and the dialog rule that match the last whole frame.
-    working: Option<&'static str>,
-    blocked: Option<&'static str>,
+    working: Option<&'static Rule>,
+    blocked: Option<&'static harness::Dialog>,
+    dialogs: Dialogs,
     /// A message was typed into this child: its screen may show what others wrote.
     typed: bool,
     /// The child had read everything at the last look, if that was after the last byte.
     consumed: Option<bool>,
+    /// The last rows of the screen when the injection under way was found stuck.
+    stuck: Option<String>,
     effects: Vec<Effect>,
     /// Handed over with an attempt that is older than one already seen.
     pub(crate) stale: u64,
@@ -127,8 +138,10 @@ impl Desk {
             gate: Gate::Closed { why: "the program is starting".to_owned(), until: None },
             working: None,
             blocked: None,
+            dialogs: Dialogs::default(),
             typed: false,
             consumed: None,
+            stuck: None,
             effects: Vec::new(),
             stale: 0,
         }
@@ -198,11 +211,13 @@ impl Desk {
                     (Gate::Closed { why, .. }, Rung::Queued) => why.clone(),
                     _ => "the agent to read its input".to_owned(),
                 },
+                stuck: self.stuck.clone(),
             }),
             Lane::Composer(lane) => lane.current.as_ref().map(|injection| InjectionView {
                 delivery_id: injection.id().clone(),
                 rung: injection.rung(),
                 waiting_for: injection.waiting_for(),
+                stuck: self.stuck.clone(),
             }),
         }
     }
@@ -236,6 +251,27 @@ impl Desk {
     pub(crate) fn input(&mut self, bytes: Vec<u8>) -> Result<u64, usize> {
         self.consumed = None;
         self.writer.push_input(bytes)
+    }
+
+    /// The dialog that is open.
+    pub(crate) fn dialog(&self) -> Option<&Dialog> {
+        self.dialogs.view()
+    }
+
+    /// Answers the dialog that is open: the number of the last keystroke, and which dialog gets them.
+    pub(crate) fn answer(
+        &mut self,
+        choice: &str,
+        expected: Option<&DialogId>,
+    ) -> Result<(u64, DialogId), AnswerRefused> {
+        let (id, keys) = self.dialogs.keys(choice, expected, self.screen.application_cursor())?;
+        self.consumed = None;
+        let mut last = 0;
+        // Each on its own: a program may take keys that it reads at once for a paste.
+        for stroke in keys {
+            last = self.writer.push_input(stroke).map_err(PtyRefused::InputFull)?;
+        }
+        Ok((last, id))
     }
 
     /// The next bytes for the kernel.

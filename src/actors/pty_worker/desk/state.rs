@@ -4,11 +4,17 @@ use std::time::Instant;
 
 use super::{Desk, Effect, Lane};
 use crate::{
-    actors::pty_worker::readiness::{Gate, Look},
-    harness::{Place, Rule},
+    actors::pty_worker::{
+        dialog::Found,
+        readiness::{Gate, Look},
+    },
+    harness::{self, Place, Rule},
     messages::pty::AgentState,
     screen::Region,
 };
+
+/// The question of a program that has shown no composer in time, whatever it is.
+const UNKNOWN: &str = "unknown screen";
 
 impl Desk {
     pub(super) fn judge(&mut self, now: Instant) -> Gate {
@@ -16,23 +22,23 @@ impl Desk {
             return self.readiness.plain(&self.harness.ready, now);
         }
         if self.screen.is_complete() {
-            self.working = self.first_match(self.harness.working.iter());
-            self.blocked = self.first_match(self.harness.blocked.iter().map(|dialog| &dialog.rule));
+            let idle = self.harness.idle.iter().any(|rule| self.matches(rule));
+            self.working = self.harness.working.iter().find(|rule| !idle && self.matches(rule));
+            self.blocked = self.harness.blocked.iter().find(|dialog| self.matches(&dialog.rule));
         }
         let look = Look {
             complete: self.readiness.is_frame(self.screen.is_complete(), now),
             pastes: self.screen.bracketed_paste(),
             pastes_seen: self.screen.bracketed_paste_seen(),
             alternate: self.screen.alternate(),
-            working: self.working,
-            blocked: self.blocked,
+            working: self.working.map(|rule| rule.id.as_str()),
+            blocked: self.blocked.map(|dialog| dialog.rule.id.as_str()),
         };
         self.readiness.composer(&self.harness.ready, look, now)
     }
 
-    fn first_match(&self, mut rules: impl Iterator<Item = &'static Rule>) -> Option<&'static str> {
-        let look = |place| self.screen.text(region(place));
-        rules.find(|rule| !(rule.fresh && self.typed) && rule.matches(look)).map(|rule| rule.id.as_str())
+    fn matches(&self, rule: &Rule) -> bool {
+        !(rule.fresh && self.typed) && rule.matches(|place| self.screen.text(region(place)))
     }
 
     pub(super) fn update_state(&mut self, now: Instant) {
@@ -40,10 +46,25 @@ impl Desk {
         if because != self.because {
             self.because = because;
         }
-        if state != self.state {
+        let asks = (state == AgentState::Blocked).then(|| self.question());
+        let asks_anew = self.dialogs.see(asks, self.screen.offset());
+        if state != self.state || asks_anew {
             let from = std::mem::replace(&mut self.state, state);
-            self.effects.push(Effect::State { from, to: state });
+            let (because, dialog) = (self.because.clone(), self.dialogs.view().cloned());
+            self.effects.push(Effect::State { from, to: state, because, dialog });
         }
+    }
+
+    /// What stands on the screen of an agent that is blocked.
+    fn question(&self) -> Found<'static> {
+        let (rule, place, answers) = match self.blocked {
+            Some(harness::Dialog { rule, answer, .. }) => {
+                let answers = answer.iter().map(|(choice, keys)| (choice.clone(), keys.clone()));
+                (rule.id.as_str(), region(rule.region), answers.collect())
+            }
+            None => (UNKNOWN, Region::Bottom(u16::MAX), Vec::new()),
+        };
+        Found { rule, text: self.screen.text(place), answers }
     }
 
     fn state_now(&self, now: Instant) -> (AgentState, String) {

@@ -309,3 +309,50 @@ fn an_idle_desk_wants_no_timer() {
         assert_eq!(world.desk.look_after(world.now), None, "{harness}");
     }
 }
+
+#[test]
+fn a_dialog_is_told_with_its_words_and_answered_by_a_person_alone() {
+    let mut world = World::new("generic");
+    world.output("\x1b[?2004hRun `ls`?\r\n> 1. Yes\r\n  2. No");
+    world.pass(2000);
+    let told = world.effects.iter().find_map(|effect| match effect {
+        Effect::State { to: AgentState::Blocked, dialog, .. } => dialog.clone(),
+        _ => None,
+    });
+    let dialog = told.unwrap();
+    assert_eq!((dialog.rule.as_str(), dialog.text.contains("Run `ls`?")), ("menu", true));
+    world.output("\x1b[2J\x1b[HRun `rm`?\r\n> 1. Yes\r\n  2. No");
+    world.pass(2000);
+    assert!(world.typed.is_empty());
+    let late = world.desk.answer("1", Some(&dialog.id)).unwrap_err();
+    assert!(matches!(late, AnswerRefused::Changed { .. }), "it was meant for the other one");
+    let (_, answered) = world.desk.answer("1", None).unwrap();
+    world.turn();
+    assert_eq!(
+        (world.typed(), world.desk.dialog().map(|open| open.id.clone())),
+        ("1".into(), Some(answered))
+    );
+    world.output("\x1b[2J\x1b[H\r\n> ");
+    world.pass(2000);
+    assert_eq!((world.desk.state().0, world.desk.dialog()), (AgentState::Idle, None));
+    assert_eq!(world.desk.answer("1", None).unwrap_err(), AnswerRefused::NoDialog);
+}
+
+#[test]
+fn what_is_stuck_shows_the_screen_until_it_moves_again() {
+    let mut world = World::ready("generic", COMPOSER);
+    world.inject("d1");
+    world.echo();
+    world.pass(60_000);
+    let stuck = world.steps("d1").into_iter().find_map(|step| match step {
+        InjectStep::Stuck { rung, screen } => Some((rung, screen)),
+        _ => None,
+    });
+    let (rung, screen) = stuck.unwrap();
+    assert_eq!((rung, screen.contains("the body of d1")), (Rung::Landed, true));
+    assert_eq!(world.desk.injecting().unwrap().stuck, Some(screen));
+    world.output("\r\n\r\n\r\nthinking\r\n> ");
+    world.pass(100);
+    world.inject("d2");
+    assert_eq!(world.desk.injecting().unwrap().stuck, None);
+}

@@ -1,11 +1,12 @@
 //! What the desk has been given to type, and what it says of each to whoever gave it.
 
-use super::{Desk, Effect, Lane, PROVEN_KEPT, TASK};
+use super::{Desk, Effect, Lane, PROVEN_KEPT, STUCK_ROWS, TASK};
 use crate::{
     actors::pty_worker::frame::{Frame, Framing},
     harness::Harness,
     ids::DeliveryId,
     messages::delivery::{Inject, InjectStep, Note, Rung},
+    screen::Region,
 };
 
 /// A delivery that is held.
@@ -106,7 +107,13 @@ impl Desk {
         });
     }
 
-    pub(super) fn say(&mut self, id: DeliveryId, step: InjectStep) {
+    pub(super) fn say(&mut self, id: DeliveryId, mut step: InjectStep) {
+        if let InjectStep::Stuck { screen, .. } = &mut step {
+            *screen = self.screen.text(Region::Bottom(STUCK_ROWS));
+            self.stuck = Some(screen.clone());
+        } else if !matches!(step, InjectStep::Waiting(_)) {
+            self.stuck = None;
+        }
         if id.as_str() == TASK {
             return self.say_of_task(id, step);
         }
@@ -122,7 +129,7 @@ impl Desk {
             InjectStep::Failed { .. } => {
                 self.tickets.remove(&id);
             }
-            InjectStep::Reached(_) | InjectStep::Waiting(_) | InjectStep::Stuck(_) => {}
+            InjectStep::Reached(_) | InjectStep::Waiting(_) | InjectStep::Stuck { .. } => {}
         }
         self.effects.push(Effect::Report { id, attempt, step });
     }
@@ -131,7 +138,7 @@ impl Desk {
         let ended = match step {
             InjectStep::Proven(rung) => Ok(rung),
             InjectStep::Failed { reason, .. } => Err(reason),
-            InjectStep::Reached(_) | InjectStep::Waiting(_) | InjectStep::Stuck(_) => return,
+            InjectStep::Reached(_) | InjectStep::Waiting(_) | InjectStep::Stuck { .. } => return,
         };
         self.tickets.remove(&id);
         self.task = None;
