@@ -34,6 +34,9 @@ const LOOK_IGNORED: Duration = Duration::from_millis(250);
 const WAITING_TOLD: Duration = Duration::from_secs(1);
 /// Times the text is typed at most.
 const TYPED_MAX: u8 = 2;
+/// A program that read the text and has drawn nothing since is still starting: it gets the text again when it
+/// draws, or after this long.
+const DRAWS_AGAIN: Duration = Duration::from_secs(10);
 
 /// What the machine sees.
 pub(super) struct Sight<'a> {
@@ -97,6 +100,8 @@ pub(super) struct Injection {
     rung: Rung,
     progress: Instant,
     typed: u8,
+    /// When this machine typed it last.
+    typed_at: Option<Instant>,
     /// It was sent to a plain program, with the end of a line.
     as_line: bool,
     presses: u8,
@@ -123,6 +128,7 @@ impl Injection {
             rung: Rung::Queued,
             progress: now,
             typed: 0,
+            typed_at: None,
             as_line: false,
             presses: 0,
             pasted: false,
@@ -238,7 +244,10 @@ impl Injection {
         let soonest = |at: Instant| Some(stuck.map_or(at, |stuck| stuck.min(at)));
         match self.phase {
             Phase::Done => None,
-            Phase::Gate => Some(self.since + WAITING_TOLD).filter(|at| *at > now),
+            Phase::Gate => {
+                let again = self.typed_at.map(|_| self.since + DRAWS_AGAIN);
+                [Some(self.since + WAITING_TOLD), again].into_iter().flatten().filter(|at| *at > now).min()
+            }
             Phase::Write | Phase::Consume => stuck,
             Phase::Land => {
                 let landed = self.since + self.rules.landed;
@@ -279,27 +288,36 @@ impl Injection {
         if self.typed > 0 && self.trace.place(sight.screen, 0) == Place::Composer {
             return self.reach(Rung::Landed, Phase::Settle, now, acts);
         }
-        match sight.gate {
+        let why = match sight.gate {
+            Gate::Closed { why, .. } => why,
+            Gate::Open if self.is_swallowed(sight, now) => {
+                "the agent to draw again: it read the text and showed nothing"
+            }
             Gate::Open => {
                 self.choose(!sight.screen.bracketed_paste());
                 self.trace.note_before(sight.screen);
                 self.typed += 1;
+                self.typed_at = Some(now);
                 self.waiting = None;
                 self.enter(Phase::Write, now);
                 self.progress = now;
-                acts.push(Act::Type);
+                return acts.push(Act::Type);
             }
-            Gate::Closed { why, .. } => {
-                if self.waiting.as_ref() != Some(why) {
-                    self.waiting = Some(why.clone());
-                    self.waiting_told = false;
-                }
-                if !self.waiting_told && self.since + WAITING_TOLD <= now {
-                    self.waiting_told = true;
-                    acts.push(Act::Say(InjectStep::Waiting(why.clone())));
-                }
-            }
+        };
+        if self.waiting.as_deref() != Some(why) {
+            self.waiting = Some(why.to_owned());
+            self.waiting_told = false;
         }
+        if !self.waiting_told && self.since + WAITING_TOLD <= now {
+            self.waiting_told = true;
+            acts.push(Act::Say(InjectStep::Waiting(why.to_owned())));
+        }
+    }
+
+    /// True while a program that swallowed the text has shown no sign that it would now do otherwise.
+    fn is_swallowed(&self, sight: &Sight<'_>, now: Instant) -> bool {
+        let is_silent = self.typed_at.is_some_and(|at| sight.quiet >= now.saturating_duration_since(at));
+        is_silent && self.since + DRAWS_AGAIN > now
     }
 
     fn step_land(&mut self, sight: &Sight<'_>, now: Instant, acts: &mut Vec<Act>) {
@@ -526,12 +544,15 @@ mod tests {
     }
 
     #[test]
-    fn text_that_was_swallowed_is_typed_once_more_and_then_given_up() {
+    fn text_that_was_swallowed_is_typed_once_more_when_the_program_draws_and_then_given_up() {
         let mut rig = Rig::new();
         rig.look();
         rig.pass(1_900);
         assert_eq!(rig.count(&Act::Type), 1);
+        rig.pass(2_000);
+        assert_eq!(rig.count(&Act::Type), 1, "nothing says that it listens now");
         rig.gate = Gate::Closed { why: "booting".into(), until: None };
+        rig.output("welcome");
         rig.pass(1_500);
         assert_eq!(rig.count(&Act::Type), 1, "only after the gate has opened again");
         rig.gate = Gate::Open;
@@ -541,6 +562,16 @@ mod tests {
         assert_eq!((rig.count(&Act::Type), rig.count(&Act::Press)), (2, 0));
         assert!(matches!(rig.steps().last(), Some(InjectStep::Failed { landed: false, .. })));
         assert!(rig.injection.is_done());
+    }
+
+    #[test]
+    fn text_that_was_swallowed_in_silence_is_typed_once_more_after_a_while() {
+        let mut rig = Rig::new();
+        rig.look();
+        rig.pass(11_900);
+        assert_eq!(rig.count(&Act::Type), 1);
+        rig.pass(200);
+        assert_eq!(rig.count(&Act::Type), 2);
     }
 
     #[test]
