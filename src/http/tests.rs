@@ -22,6 +22,10 @@ use crate::{
     messages::{
         dead_letter::{DeadLetter, Letters, RedeliverRefused, Redelivery},
         delivery::{CursorView, LastDelivery, ObserveCursor, Rung},
+        hold::{
+            DeliveryMode, Flush, GetDeliveryMode, HoldDoors, ListPending, ModeConflict, ModeSet, Pending,
+            SetDeliveryMode,
+        },
         lifecycle::{ActorId, ActorKind},
         observe::{Event, FEED_CAP, Publish, RING_CAP},
         pty::{
@@ -49,6 +53,8 @@ struct Script {
     refuse_spawn: Option<SpawnRefused>,
     refuse_send: Option<SendRefused>,
     letters: Vec<DeadLetter>,
+    delivery_mode: DeliveryMode,
+    pending: Vec<Pending>,
     /// Registry and worker take questions and never answer.
     silent: bool,
 }
@@ -164,6 +170,29 @@ handles!(TakeSnapshot, |_rooms, asked| {
 handles!(ObserveCursor, |_rooms, asked| {
     asked.0.send(cursor());
 });
+handles!(SetDeliveryMode, |rooms, asked| {
+    let mut script = lock(&rooms.script);
+    let (previous, mode) = (script.delivery_mode, asked.mode);
+    let conflict = asked.expect.filter(|expected| *expected != previous);
+    let set = conflict.map_or(Ok(ModeSet { previous, mode, flushed: 2 }), |expected| {
+        Err(ModeConflict { mode: previous, expected })
+    });
+    if set.is_ok() {
+        script.delivery_mode = mode;
+    }
+    asked.reply.send(set);
+});
+handles!(GetDeliveryMode, |rooms, asked| {
+    asked.0.send(lock(&rooms.script).delivery_mode);
+});
+handles!(ListPending, |rooms, asked| {
+    asked.0.send(lock(&rooms.script).pending.clone());
+});
+handles!(Flush, |rooms, asked| {
+    let pending = &lock(&rooms.script).pending;
+    let is_meant = |one: &&Pending| asked.only.as_ref().is_none_or(|only| one.delivery == *only);
+    asked.reply.send(pending.iter().filter(is_meant).count());
+});
 handles!(Shutdown, |rooms, asked| {
     rooms.ends.send(asked.reason).unwrap();
 });
@@ -247,6 +276,7 @@ fn try_house(options: Options) -> Result<House, HttpError> {
         snapshot: rooms.post(),
         answer: rooms.post(),
         cursor: rooms.post(),
+        hold: HoldDoors { set: rooms.post(), get: rooms.post(), pending: rooms.post(), flush: rooms.post() },
     };
     for (kind, detail) in [
         (ActorKind::PtyWorker, Detail::Worker(worker)),

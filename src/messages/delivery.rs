@@ -15,7 +15,7 @@ use std::sync::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Reply, told};
+use super::{Reply, hold::DeliveryMode, told};
 use crate::ids::{AgentId, AgentName, DeliveryId, Epoch, Generation, MsgId, Seq};
 
 /// How the sender wants a message to reach a busy agent.
@@ -167,9 +167,13 @@ pub struct Inject {
     pub redelivered: bool,
 }
 
-/// delivery_cursor -> pty_worker: forget what is queued and not begun (release, quarantine).
-#[derive(Clone, Debug)]
-pub struct CancelInjections;
+/// delivery_cursor -> pty_worker: forget what is queued and not begun.
+#[derive(Debug)]
+pub struct CancelInjections {
+    /// Answered with what was forgotten: which delivery and which attempt. Everything else that was handed
+    /// over is under way and goes on.
+    pub reply: Reply<Vec<(DeliveryId, u32)>>,
+}
 
 /// What happened to an injection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -249,6 +253,12 @@ pub struct CursorView {
     pub journalled: Seq,
     /// What the engine has been told.
     pub acked: Seq,
+    /// Whether messages are held back.
+    pub delivery_mode: DeliveryMode,
+    /// Messages in their turn that the worker does not have yet: held back, or beyond its window.
+    pub waiting: usize,
+    /// Those of them that wait for a person to let them through.
+    pub held_back: usize,
     /// Frames held now.
     pub held: usize,
     /// Bytes held now.

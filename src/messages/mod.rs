@@ -6,6 +6,7 @@
 
 pub mod dead_letter;
 pub mod delivery;
+pub mod hold;
 pub mod invoke;
 pub mod lifecycle;
 pub mod observe;

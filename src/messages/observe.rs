@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::{
     Reply,
     delivery::Rung,
+    hold::DeliveryMode,
     lifecycle::ActorId,
     pty::{AgentState, Dialog},
     told,
@@ -82,11 +83,27 @@ pub enum Event {
         body: String,
         thread_id: Option<MsgId>,
     },
+    /// `reason` is there when it waits for more than its turn: `manual_flush`.
     DeliveryQueued {
         name: AgentName,
         delivery_id: DeliveryId,
         event_id: MsgId,
+        from: String,
+        target: String,
         timestamp: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<&'static str>,
+    },
+    AgentInboundDeliveryModeChanged {
+        name: AgentName,
+        previous_mode: DeliveryMode,
+        mode: DeliveryMode,
+    },
+    /// So many held messages are on their way; `reason` is `explicit_flush` or `delivery_mode_transition`.
+    AgentPendingDrained {
+        name: AgentName,
+        count: usize,
+        reason: &'static str,
     },
     DeliveryInjected {
         name: AgentName,

@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Reply, dead_letter::Redeliver, delivery::*, process::ProcessSpec, pty::*, told};
+use super::{
+    Reply, dead_letter::Redeliver, delivery::*, hold::HoldDoors, process::ProcessSpec, pty::*, told,
+};
 use crate::{
     ids::{AgentId, AgentName, InvocationId, SessionRef, SpawnId},
     supervision::Post,
@@ -197,6 +199,8 @@ pub struct AgentDoors {
     pub answer: Post<AnswerDialog>,
     /// The cursor's numbers.
     pub cursor: Post<ObserveCursor>,
+    /// Its messages, held back or not.
+    pub hold: HoldDoors,
 }
 
 /// registry -> supervisor: build the two rooms of an agent, and route its frames to them.
@@ -239,6 +243,8 @@ pub struct Rooms {
     pub cursor: Post<ObserveCursor>,
     /// A dead letter, once more.
     pub redeliver: Post<Redeliver>,
+    /// Its messages, held back or not.
+    pub hold: HoldDoors,
     /// Keystrokes.
     pub input: Post<Input>,
     /// Window size.

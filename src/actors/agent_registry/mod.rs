@@ -696,6 +696,7 @@ impl Handler<FindAgent> for AgentRegistry {
                 snapshot: rooms.snapshot.clone(),
                 answer: rooms.answer.clone(),
                 cursor: rooms.cursor.clone(),
+                hold: rooms.hold.clone(),
             })
         });
         // Whoever asked went away.

@@ -15,6 +15,7 @@ use crate::{
     messages::{
         Answer,
         delivery::ObserveCursor,
+        hold::{Flush, GetDeliveryMode, HoldDoors, ListPending, SetDeliveryMode},
         invoke::{Action, InvokedSpawn},
         lifecycle::ActorId,
         process::{EndedBy, ExitRecord},
@@ -74,6 +75,10 @@ hears! {
     Input => |_said| Told::Other;
     Resize => |_said| Told::Other;
     TakeSnapshot => |_said| Told::Other;
+    SetDeliveryMode => |_said| Told::Other;
+    GetDeliveryMode => |_said| Told::Other;
+    ListPending => |_said| Told::Other;
+    Flush => |_said| Told::Other;
     Redeliver => |said| Told::Redeliver(said);
 }
 
@@ -291,6 +296,7 @@ fn rooms(ears: &actix::Addr<Ears>) -> Rooms {
         view: Arc::new(WorkerView::default()),
         cursor: post(ears),
         redeliver: post(ears),
+        hold: HoldDoors { set: post(ears), get: post(ears), pending: post(ears), flush: post(ears) },
         input: post(ears),
         resize: post(ears),
         snapshot: post(ears),

@@ -7,18 +7,22 @@
 //! Whether the position advances and whether a text is injected are two decisions: the same message at the
 //! next seq advances, is acked, and is not typed again.
 
+mod hold;
+mod view;
+
 use std::{
     collections::{BTreeMap, HashSet, VecDeque},
     sync::Arc,
     time::Instant,
 };
 
+use self::hold::Pass;
 use super::gap::Gap;
 use crate::{
     ids::{AgentId, AgentName, DeliveryId, Epoch, Generation, MsgId, Seq},
-    messages::delivery::{
-        Content, Credit, CursorView, Delivery, Inject, InjectReport, InjectStep, Lane, LastDelivery, Note,
-        Rung, WorkerUp,
+    messages::{
+        delivery::{Content, Credit, Delivery, Inject, InjectReport, InjectStep, Lane, Note, Rung, WorkerUp},
+        hold::DeliveryMode,
     },
     store::{Attempt, CursorState, DeadLetter, Outcome, Record, Seen, Spans},
 };
@@ -55,6 +59,8 @@ pub(super) enum Event {
     WorkerGone {
         reason: String,
     },
+    /// The worker has forgotten these attempts, which it had not begun.
+    TakenBack(Vec<(DeliveryId, u32)>),
     /// Every [`Effect::Append`] up to and including this mark is on disk. Mark 1 stands for all that the
     /// journal took before this book began; the first append of the book is mark 2.
     OnDisk(u64),
@@ -73,6 +79,8 @@ pub(super) enum Effect {
     Trace(Record),
     /// To the worker.
     Inject(Inject),
+    /// The worker is to give back what it has not begun; answered by [`Event::TakenBack`].
+    TakeBack,
     /// To the engine.
     Ack(Seq),
     /// To the engine; answered by [`Event::ReplayAsked`].
@@ -90,7 +98,10 @@ pub(super) enum Effect {
 /// What became of a delivery; each is told once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fact {
-    Received,
+    Received {
+        /// It waits for a person to let it through.
+        held_back: bool,
+    },
     Injected(Rung),
     Verified(Rung),
     Stuck {
@@ -126,27 +137,40 @@ pub(super) struct Held {
     delivery: Arc<Delivery>,
     #[expect(dead_code, reason = "gives the frame's room back when it is let go")]
     credit: Credit,
+    /// When it came, in milliseconds since the Unix epoch.
+    since_ms: u64,
     attempts: u32,
+    /// Attempts of this life of the broker that the worker gave back before it began them.
+    taken_back: u32,
     rung: Option<Rung>,
     /// An earlier try ended nobody knows how.
     uncertain: bool,
+    pass: Pass,
     told: Told,
     waiting: String,
     end: Option<End>,
 }
 
 impl Held {
-    fn new(delivery: Arc<Delivery>, credit: Credit) -> Self {
+    fn new(delivery: Arc<Delivery>, credit: Credit, at: Moment) -> Self {
         Self {
             delivery,
             credit,
+            since_ms: at.wall_ms,
             attempts: 0,
+            taken_back: 0,
             rung: None,
             uncertain: false,
+            pass: Pass::default(),
             told: Told::default(),
             waiting: String::new(),
             end: None,
         }
+    }
+
+    /// How often it was really tried.
+    fn tries(&self) -> u32 {
+        self.attempts.saturating_sub(self.taken_back)
     }
 }
 
@@ -203,6 +227,7 @@ pub(super) struct Book {
     lane: Arc<Lane>,
     worker: Option<WorkerUp>,
     gone: bool,
+    mode: DeliveryMode,
     condemned: HashSet<DeliveryId>,
 
     position: Position,
@@ -254,6 +279,8 @@ pub(super) struct Origin {
     pub(super) condemned: HashSet<DeliveryId>,
     /// The worker's life, when it is known already.
     pub(super) worker: Option<WorkerUp>,
+    /// Whether messages are held back.
+    pub(super) mode: DeliveryMode,
     pub(super) counts: Counts,
 }
 
@@ -261,13 +288,14 @@ impl Book {
     /// A book at the place that engine and journal agree on: the higher one, because what either says is
     /// settled must not be typed again.
     pub(super) fn new(origin: Origin, out: &mut Vec<Effect>) -> Self {
-        let Origin { agent, name, lane, journal, ack_seq, condemned, worker, counts } = origin;
+        let Origin { agent, name, lane, journal, ack_seq, condemned, worker, mode, counts } = origin;
         let mut book = Self {
             agent,
             name,
             lane,
             worker,
             gone: false,
+            mode,
             condemned,
             position: Position::Unknown,
             settled: journal.ahead,
@@ -308,7 +336,12 @@ impl Book {
     }
 
     /// Ends the life of this book and takes what it holds, oldest first.
-    pub(super) fn into_held(self) -> Vec<Held> {
+    pub(super) fn into_held(mut self) -> Vec<Held> {
+        for key in &self.in_flight {
+            if let Some(one) = self.held.get_mut(key) {
+                one.may_be_begun();
+            }
+        }
         self.held.into_values().chain(self.ahead.into_values()).collect()
     }
 
@@ -351,8 +384,10 @@ impl Book {
     }
 
     fn take_back(&mut self, at: Moment, mut one: Held, out: &mut Vec<Effect>) {
-        one.uncertain |= one.attempts > 0;
+        one.uncertain |= one.tries() > 0;
         one.waiting.clear();
+        // The journal knows nothing of its tries that this does not, and not which of them were taken back.
+        self.unfinished.remove(&one.delivery.delivery_id);
         if one.delivery.seq.0 != 0 {
             return self.sequenced(at, None, one, out);
         }
@@ -388,20 +423,21 @@ impl Book {
     pub(super) fn step(&mut self, at: Moment, event: Event, out: &mut Vec<Effect>) {
         match event {
             Event::Deliver { epoch, delivery, credit } => {
-                self.deliver(at, epoch, Held::new(delivery, credit), out);
+                self.deliver(at, epoch, Held::new(delivery, credit, at), out);
             }
             Event::Again { delivery, credit } => {
                 if !self.gone {
                     // A person wants it, whatever is known of it.
                     self.fanout.insert(delivery.delivery_id.clone());
                     // The earlier attempts may have left their traces in the terminal.
-                    let one = Held { uncertain: true, ..Held::new(delivery, credit) };
+                    let one = Held { uncertain: true, ..Held::new(delivery, credit, at) };
                     self.enter(at, one, out);
                 }
             }
             Event::Report(report) => self.report(at, report, out),
             Event::WorkerUp(worker) => self.worker_up(worker),
             Event::WorkerGone { reason } => self.worker_gone(reason, out),
+            Event::TakenBack(forgotten) => self.taken_back(&forgotten),
             Event::OnDisk(mark) => self.on_disk = self.on_disk.max(mark),
             Event::EpochStarted => {
                 self.ack_due |= self.position != Position::Unknown;
@@ -603,7 +639,8 @@ impl Book {
             }
             Content::Inject(_) => {
                 if fresh {
-                    out.push(Effect::Tell(delivery, Fact::Received));
+                    let held_back = self.mode == DeliveryMode::ManualFlush;
+                    out.push(Effect::Tell(delivery, Fact::Received { held_back }));
                 }
                 self.ready.push_back(key);
             }
@@ -612,18 +649,19 @@ impl Book {
 
     fn hand_over(&mut self, at: Moment, out: &mut Vec<Effect>) {
         let Some(worker) = self.worker else { return };
+        let mut is_to_come_back = false;
         while self.in_flight.len() < worker.window {
-            let Some(key) = self.ready.pop_front() else { return };
+            let Some(key) = self.next_ready() else { break };
             let Some(one) = self.held.get_mut(&key) else { continue };
-            if one.attempts >= ATTEMPTS_MAX {
+            if one.tries() >= ATTEMPTS_MAX {
                 let reason = format!("handed to the terminal {ATTEMPTS_MAX} times without a proof");
                 let landed = one.rung >= Some(Rung::Landed);
                 self.settle(at, key, Ending::DeadLetter { reason, landed }, out);
                 continue;
             }
-            let redelivered = one.uncertain;
+            let redelivered = one.uncertain || one.tries() > 0;
+            is_to_come_back |= one.hand_over(self.mode);
             one.attempts += 1;
-            one.uncertain = true;
             let (delivery, attempt, reached) = (one.delivery.clone(), one.attempts, one.rung);
             let Some(note) = note_of(&delivery) else { continue };
             self.in_flight.push(key);
@@ -645,6 +683,9 @@ impl Book {
                 redelivered,
             }));
         }
+        if is_to_come_back {
+            out.push(Effect::TakeBack);
+        }
     }
 
     fn worker_up(&mut self, worker: WorkerUp) {
@@ -652,12 +693,11 @@ impl Book {
             return;
         }
         self.worker = Some(worker);
-        // In the order in which they were handed over, before everything that has not been.
-        for key in self.in_flight.drain(..).rev() {
+        for key in std::mem::take(&mut self.in_flight) {
             if let Some(one) = self.held.get_mut(&key) {
-                one.waiting.clear();
+                one.may_be_begun();
             }
-            self.ready.push_front(key);
+            self.put_back(key);
         }
     }
 
@@ -863,55 +903,5 @@ impl Book {
             _ => return,
         };
         out.push(Effect::Tell(one.delivery, fact));
-    }
-
-    /// The numbers.
-    pub(super) fn view(&self) -> CursorView {
-        let (held, held_bytes) = self.lane.held();
-        let highest = self.ahead.last_key_value().map(|(seq, _)| *seq);
-        let gaps = match (self.position, highest) {
-            (Position::At(position), Some(highest)) => highest - position - self.ahead.len() as u64,
-            _ => 0,
-        };
-        CursorView {
-            received: Seq(self.received),
-            injected: Seq(self.injected),
-            journalled: Seq(self.journalled),
-            acked: Seq(self.acked),
-            held,
-            held_bytes,
-            gaps,
-            gaps_skipped: self.counts.gaps_skipped,
-            duplicates: self.counts.duplicates,
-            refused: self.lane.refusals(),
-            dead_letters: self.counts.dead_letters,
-            stale_reports: self.counts.stale_reports,
-            last: self.last.as_ref().map(|last| self.view_last(last)),
-        }
-    }
-
-    fn view_last(&self, last: &Last) -> LastDelivery {
-        let delivery = &last.delivery;
-        let held = self.held.values().next_back().filter(|one| Arc::ptr_eq(&one.delivery, delivery));
-        let waiting_for = if self.ahead.contains_key(&delivery.seq.0) {
-            "earlier messages that have not arrived"
-        } else {
-            match held {
-                None => "",
-                Some(one) if one.end.is_some() => "the journal",
-                Some(one) if !one.waiting.is_empty() => &one.waiting,
-                Some(one) if one.attempts > 0 => "the terminal",
-                Some(_) if self.worker.is_none() => "the agent to start",
-                Some(_) => "earlier messages",
-            }
-        };
-        LastDelivery {
-            delivery_id: delivery.delivery_id.clone(),
-            msg_id: delivery.msg_id.clone(),
-            seq: delivery.seq,
-            from: note_of(delivery).map(|note| note.from.clone()).unwrap_or_default(),
-            rung: last.rung,
-            waiting_for: waiting_for.to_owned(),
-        }
     }
 }

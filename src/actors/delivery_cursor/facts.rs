@@ -3,7 +3,7 @@
 use super::book::{Fact, note_of};
 use crate::{
     ids::AgentName,
-    messages::{delivery::Delivery, observe::Event},
+    messages::{delivery::Delivery, hold::DeliveryMode, observe::Event},
 };
 
 /// Publishes the events of one fact.
@@ -19,8 +19,10 @@ pub(super) fn publish(
     let event_id = delivery.msg_id.clone();
     let from = || note_of(delivery).map(|note| note.from.clone()).unwrap_or_default();
     match fact {
-        Fact::Received => {
+        Fact::Received { held_back } => {
+            let mut target = String::new();
             if let Some(note) = note_of(delivery) {
+                target.clone_from(&note.target);
                 event(Event::RelayInbound {
                     event_id: event_id.clone(),
                     from: note.from.clone(),
@@ -29,7 +31,9 @@ pub(super) fn publish(
                     thread_id: note.thread.clone(),
                 });
             }
-            event(Event::DeliveryQueued { name, delivery_id, event_id, timestamp });
+            let reason = held_back.then_some(DeliveryMode::ManualFlush.as_str());
+            let from = from();
+            event(Event::DeliveryQueued { name, delivery_id, event_id, from, target, timestamp, reason });
         }
         Fact::Injected(rung) => {
             event(Event::DeliveryInjected { name, delivery_id, event_id, timestamp, rung });

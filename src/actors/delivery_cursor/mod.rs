@@ -33,11 +33,13 @@ use self::book::{Book, Effect, Event, Fact, Moment, Origin};
 use crate::{
     ids::{AgentId, AgentName, DeliveryId, Epoch, Seq},
     messages::{
+        Reply,
         dead_letter::{DeadLetter, Redeliver, RedeliverRefused},
         delivery::{
             Ack, CancelInjections, Content, Deliver, Delivery, EpochStarted, Inject, InjectReport,
             Journalled, Lane, MarkRead, Mode, ObserveCursor, RequestReplay, WorkerGone, WorkerUp,
         },
+        hold::{DeliveryMode, Flush, GetDeliveryMode, ListPending, ModeConflict, ModeSet, SetDeliveryMode},
         observe::{self, Publish},
     },
     store::{Journal, Record, Ticket},
@@ -102,6 +104,8 @@ pub struct DeliveryCursor {
     again: HashMap<DeliveryId, DeadLetter>,
     worker: Option<WorkerUp>,
     gone: Option<String>,
+    /// Who is told that messages are held, once the worker has given back what it had not begun.
+    holder: Option<(Reply<Result<ModeSet, ModeConflict>>, ModeSet)>,
     /// A delivery that makes the rules panic.
     #[cfg(test)]
     poison: Option<DeliveryId>,
@@ -130,6 +134,7 @@ impl DeliveryCursor {
                 ack_seq: config.ack_seq,
                 condemned: HashSet::new(),
                 worker: None,
+                mode: DeliveryMode::default(),
                 counts: book::Counts::default(),
             },
             &mut out,
@@ -153,6 +158,7 @@ impl DeliveryCursor {
             again: HashMap::new(),
             worker: None,
             gone: None,
+            holder: None,
             #[cfg(test)]
             poison: None,
         }
@@ -176,6 +182,7 @@ impl DeliveryCursor {
         self.out.clear();
         self.wake = None;
         self.notified = false;
+        self.holder = None;
         self.mark = 1;
         self.waited = VecDeque::from([(1, self.journal.last_ticket())]);
         let origin = Origin {
@@ -186,6 +193,7 @@ impl DeliveryCursor {
             ack_seq: self.config.ack_seq,
             condemned: self.condemned.clone(),
             worker: self.worker,
+            mode: self.book.mode(),
             counts: self.book.counts(),
         };
         let book = Book::new(origin, &mut self.out);
@@ -232,6 +240,7 @@ impl DeliveryCursor {
             Effect::Inject(inject) => {
                 self.doors.inject.tell(inject).ok();
             }
+            Effect::TakeBack => self.take_back(ctx),
             Effect::Ack(up_to) => {
                 let (agent_id, agent) = (self.config.agent_id.clone(), self.config.name.clone());
                 self.doors.ack.tell(Ack { agent_id, agent, up_to }).ok();
@@ -317,6 +326,64 @@ impl DeliveryCursor {
         }
     }
 
+    /// Asks the worker for what it has not begun, and tells whoever holds the messages back.
+    fn take_back(&mut self, ctx: &mut Context<Self>) {
+        let holder = self.holder.take();
+        let forgotten = self.doors.cancel.ask(|reply| CancelInjections { reply });
+        ctx.spawn(forgotten.into_actor(self).map(move |forgotten, cursor, ctx| {
+            // A worker that ended meanwhile is followed by another, which is asked again.
+            cursor.step(Event::TakenBack(forgotten.unwrap_or_default()), ctx);
+            if let Some((reply, set)) = holder {
+                // Whoever stopped waiting reads the mode.
+                reply.send(Ok(set));
+            }
+        }));
+    }
+
+    fn set_mode(&mut self, ask: SetDeliveryMode, ctx: &mut Context<Self>) {
+        let SetDeliveryMode { mode, expect, reply } = ask;
+        let at = now();
+        let set = match self.book.set_mode(at, mode, expect, &mut self.out) {
+            Ok(set) => set,
+            Err(conflict) => {
+                // Whoever stopped waiting has changed nothing.
+                reply.send(Err(conflict));
+                return;
+            }
+        };
+        if set.previous != set.mode {
+            info!(agent = %self.config.name, mode = %set.mode, flushed = set.flushed, "delivery mode set");
+            let name = self.config.name.clone();
+            self.publish(observe::Event::AgentInboundDeliveryModeChanged {
+                name: name.clone(),
+                previous_mode: set.previous,
+                mode: set.mode,
+            });
+            if set.flushed > 0 {
+                let (count, reason) = (set.flushed, "delivery_mode_transition");
+                self.publish(observe::Event::AgentPendingDrained { name, count, reason });
+            }
+        }
+        self.holder = Some((reply, set));
+        self.carry_out(at, ctx);
+        if let Some((reply, set)) = self.holder.take() {
+            // Nothing was to be given back.
+            reply.send(Ok(set));
+        }
+    }
+
+    fn flush(&mut self, flush: Flush, ctx: &mut Context<Self>) {
+        let at = now();
+        let count = self.book.flush(at, flush.only.as_ref(), &mut self.out);
+        if count > 0 {
+            let (name, reason) = (self.config.name.clone(), "explicit_flush");
+            self.publish(observe::Event::AgentPendingDrained { name, count, reason });
+        }
+        self.carry_out(at, ctx);
+        // Whoever stopped waiting sees in the list what is left.
+        flush.reply.send(count);
+    }
+
     fn request_replay(&self, ctx: &mut Context<Self>) {
         let agent_id = self.config.agent_id.clone();
         let answer = self.doors.replay.ask(|reply| RequestReplay { agent_id, reply });
@@ -387,7 +454,8 @@ impl Supervised for DeliveryCursor {
         self.rebuild();
         if self.worker.is_some() {
             // What it had queued comes again under a new attempt; a worker that is gone needs nothing.
-            self.doors.cancel.tell(CancelInjections).ok();
+            let (reply, _forgotten) = Reply::channel();
+            self.doors.cancel.tell(CancelInjections { reply }).ok();
         }
     }
 }
@@ -478,6 +546,44 @@ impl Handler<Redeliver> for DeliveryCursor {
         let Redeliver { letter, reply } = redeliver;
         // One who gave up waiting finds what came of it in the list.
         reply.send(self.try_again(letter, ctx));
+    }
+}
+
+impl Handler<SetDeliveryMode> for DeliveryCursor {
+    type Result = ();
+
+    fn handle(&mut self, ask: SetDeliveryMode, ctx: &mut Context<Self>) {
+        let _turn = self.life.turn();
+        self.set_mode(ask, ctx);
+    }
+}
+
+impl Handler<GetDeliveryMode> for DeliveryCursor {
+    type Result = ();
+
+    fn handle(&mut self, ask: GetDeliveryMode, _ctx: &mut Context<Self>) {
+        let _turn = self.life.turn();
+        // One who gave up waiting needs no answer.
+        ask.0.send(self.book.mode());
+    }
+}
+
+impl Handler<ListPending> for DeliveryCursor {
+    type Result = ();
+
+    fn handle(&mut self, ask: ListPending, _ctx: &mut Context<Self>) {
+        let _turn = self.life.turn();
+        // One who gave up waiting needs no answer.
+        ask.0.send(self.book.pending());
+    }
+}
+
+impl Handler<Flush> for DeliveryCursor {
+    type Result = ();
+
+    fn handle(&mut self, flush: Flush, ctx: &mut Context<Self>) {
+        let _turn = self.life.turn();
+        self.flush(flush, ctx);
     }
 }
 

@@ -1,5 +1,6 @@
 //! The book in a small world: an engine that keeps what is not acked, a link that loses and reorders, a
-//! worker that reports in any order, a disk that lags, crashes of the cursor and of the whole broker.
+//! worker that reports in any order, a disk that lags, a person who holds messages back and lets them through,
+//! crashes of the cursor and of the whole broker.
 //!
 //! `MODEL_CASES` sets the number of cases; a failure prints the case, and proptest's seed file repeats it.
 
@@ -11,7 +12,10 @@ use proptest::{prelude::*, test_runner::RngAlgorithm};
 use super::{book::*, *};
 use crate::{
     ids::{Generation, MsgId},
-    messages::delivery::{Content, CursorView, House, InjectStep, Mode, Note, Rung},
+    messages::{
+        delivery::{Content, CursorView, House, InjectStep, Mode, Note, Rung},
+        hold::DeliveryMode,
+    },
     store::{CursorState, Outcome, Record},
 };
 
@@ -53,6 +57,14 @@ enum Op {
     Report(usize, Say),
     /// A report about an earlier try or an earlier worker.
     Stale(usize),
+    /// A person holds messages back, or not any more.
+    Hold(bool),
+    /// A person lets through what is held, or one of it.
+    Flush(Option<usize>),
+    /// The worker comes to a question what it has not begun.
+    GiveBack,
+    /// Its answer arrives.
+    Returned,
     /// Some records reach the disk.
     Disk(usize),
     /// The cursor panics.
@@ -76,7 +88,7 @@ const SAYS: [Say; 13] = {
     use Say::*;
     [Proven, Proven, Proven, Proven, Proven, Proven, Written, Written, Landed, Landed, Waiting, Stuck, Failed]
 };
-const OP_KINDS: u8 = 34;
+const OP_KINDS: u8 = 42;
 
 /// One of many, with one argument, from two numbers: a choice of strategies draws (and keeps, to shrink) every
 /// one of them, which costs more than to run the schedule.
@@ -95,6 +107,11 @@ fn op((kind, n): (u8, u16)) -> Op {
         30 => Op::Fanout((pick % 4) as u8),
         31 => Op::Cut,
         32 => Op::Crash,
+        33..35 => Op::Hold(n.is_multiple_of(2)),
+        35 => Op::Flush(None),
+        36 => Op::Flush(Some(pick % 5)),
+        37..39 => Op::GiveBack,
+        39..41 => Op::Returned,
         _ => Op::Kill,
     }
 }
@@ -141,6 +158,17 @@ struct Run {
     worker: Generation,
     queue: Vec<Inject>,
     past: Vec<InjectReport>,
+    /// What this child has at least a byte of.
+    begun: HashSet<DeliveryId>,
+    /// Questions to the worker what it has not begun, with what it had been handed by then.
+    questions: VecDeque<Vec<(DeliveryId, u32)>>,
+    answers: VecDeque<Vec<(DeliveryId, u32)>>,
+    /// Attempts that were never begun.
+    returned: HashSet<(DeliveryId, u32)>,
+    /// What may be handed over although messages are held.
+    let_through: HashSet<DeliveryId>,
+    /// In the hands of a worker that has ended, and not handed over since.
+    unfinished: HashSet<DeliveryId>,
 
     handed_in_order: u64,
     settled: BTreeMap<u64, &'static str>,
@@ -160,6 +188,7 @@ fn origin(world: &World, lane: &Arc<Lane>, journal: CursorState, engine_acked: u
         ack_seq: world.tells_position.then_some(Seq(engine_acked)),
         condemned: HashSet::new(),
         worker: None,
+        mode: DeliveryMode::default(),
         counts: Counts::default(),
     }
 }
@@ -186,6 +215,12 @@ impl Run {
             worker: Generation(0),
             queue: Vec::new(),
             past: Vec::new(),
+            begun: HashSet::new(),
+            questions: VecDeque::new(),
+            answers: VecDeque::new(),
+            returned: HashSet::new(),
+            let_through: HashSet::new(),
+            unfinished: HashSet::new(),
             handed_in_order: 0,
             settled: BTreeMap::new(),
             proven_messages: HashMap::new(),
@@ -261,6 +296,10 @@ impl Run {
                 }
                 Effect::Trace(record) => self.records.push(record),
                 Effect::Inject(inject) => self.take_injection(inject),
+                Effect::TakeBack => {
+                    let had = self.queue.iter().map(|one| (one.delivery_id.clone(), one.attempt));
+                    self.questions.push_back(had.collect());
+                }
                 Effect::Ack(Seq(up_to)) => self.take_ack(up_to),
                 Effect::RequestReplay => {
                     assert!(!self.replay_wanted, "one question at a time");
@@ -306,12 +345,21 @@ impl Run {
         assert!(!self.proven_fanout.contains(&inject.delivery_id), "{inject:?} is in already");
         let known = self.queue.iter().find(|one| one.delivery_id == inject.delivery_id);
         assert!(known.is_none(), "{inject:?} while the worker has it");
+        let is_held = self.book.mode() == DeliveryMode::ManualFlush;
+        let may_go = !is_held || self.let_through.contains(&inject.delivery_id);
+        assert!(may_go, "{inject:?} while messages are held");
+        self.unfinished.remove(&inject.delivery_id);
         if let Some(seq) = inject.delivery_id.as_str().strip_prefix("del_") {
             let seq: u64 = seq.parse().unwrap();
             assert!(!self.settled.contains_key(&seq), "{seq} is at its end already");
-            assert!(seq > self.handed_in_order, "{seq} after {}", self.handed_in_order);
-            self.handed_in_order = seq;
-            let tried = self.past.iter().any(|report| report.delivery_id == inject.delivery_id);
+            if !is_held {
+                assert!(seq > self.handed_in_order, "{seq} after {}", self.handed_in_order);
+                self.handed_in_order = seq;
+            }
+            let tried = self.past.iter().any(|report| {
+                let attempt = (report.delivery_id.clone(), report.attempt);
+                attempt.0 == inject.delivery_id && !self.returned.contains(&attempt)
+            });
             assert_eq!(inject.redelivered, tried, "{inject:?}");
         }
         let traced = self.records.iter().any(|record| {
@@ -346,6 +394,11 @@ impl Run {
         assert!(acked <= journalled && journalled <= injected, "{:?}", self.book.view());
         assert!(injected <= received, "{:?}", self.book.view());
         assert!(held <= self.world.rows as usize + 4, "{:?}", self.book.view());
+        for pending in self.book.pending() {
+            let is_in = self.queue.iter().any(|one| one.delivery_id == pending.delivery);
+            assert!(!is_in, "{pending:?} is held, and the worker has it");
+            assert!(!self.begun.contains(&pending.delivery), "{pending:?} is held half-way");
+        }
     }
 
     fn write(&mut self, records: usize) {
@@ -389,9 +442,75 @@ impl Run {
 
     fn worker_up(&mut self, window: usize) {
         self.worker = self.worker.next();
-        self.queue.clear();
-        self.handed_in_order = 0;
+        self.lose_queue();
         self.step(Event::WorkerUp(WorkerUp { worker: self.worker, window }));
+    }
+
+    /// The worker's queue is gone, and everything in it may have been begun.
+    fn lose_queue(&mut self) {
+        self.unfinished.extend(self.queue.drain(..).map(|one| one.delivery_id));
+        // The worker had forgotten these, but the book never heard of it.
+        let unheard = self.answers.iter().flatten().map(|(delivery, _)| delivery.clone());
+        self.unfinished.extend(unheard);
+        self.let_through.extend(self.unfinished.iter().cloned());
+        self.handed_in_order = 0;
+    }
+
+    fn set_mode(&mut self, mode: DeliveryMode) {
+        if mode == DeliveryMode::ManualFlush && mode != self.book.mode() {
+            // What an earlier worker may have begun is finished all the same.
+            self.let_through.retain(|id| self.unfinished.contains(id));
+        }
+        let mut out = Vec::new();
+        let pending = self.book.pending().len();
+        let set = self.book.set_mode(self.moment(), mode, None, &mut out).unwrap();
+        let is_drained = (set.previous, mode) == (DeliveryMode::ManualFlush, DeliveryMode::AutoInject);
+        assert_eq!(set.flushed, if is_drained { pending } else { 0 });
+        self.carry_out(out);
+        self.check();
+    }
+
+    fn flush(&mut self, only: Option<usize>) {
+        let pending: Vec<_> = self.book.pending().into_iter().map(|pending| pending.delivery).collect();
+        let only = only.filter(|_| !pending.is_empty()).map(|nth| pending[nth % pending.len()].clone());
+        // What the worker is about to give back is held at this moment, too.
+        let on_its_way = self.queue.iter().map(|one| one.delivery_id.clone());
+        let on_its_way = on_its_way.chain(self.answers.iter().flatten().map(|(id, _)| id.clone()));
+        let meant: Vec<_> = pending.iter().cloned().chain(on_its_way).collect();
+        let meant = meant.into_iter().filter(|id| only.as_ref().is_none_or(|only| only == id));
+        self.let_through.extend(meant);
+        let mut out = Vec::new();
+        let flushed = self.book.flush(self.moment(), only.as_ref(), &mut out);
+        assert_eq!(flushed, if only.is_some() { 1 } else { pending.len() });
+        self.carry_out(out);
+        self.check();
+    }
+
+    fn give_back(&mut self) {
+        let Some(had) = self.questions.pop_front() else { return };
+        let is_forgotten = |(delivery, attempt): &(DeliveryId, u32)| {
+            let has = |one: &Inject| one.delivery_id == *delivery && one.attempt == *attempt;
+            self.queue.iter().any(has) && !self.begun.contains(delivery)
+        };
+        let forgotten: Vec<_> = had.into_iter().filter(is_forgotten).collect();
+        self.queue.retain(|one| !forgotten.iter().any(|(delivery, _)| *delivery == one.delivery_id));
+        self.answers.push_back(forgotten);
+    }
+
+    fn take_answer(&mut self) {
+        let Some(forgotten) = self.answers.pop_front() else { return };
+        // An answer comes too late once its worker has ended, or another attempt has followed.
+        let (past, unfinished) = (&self.past, &self.unfinished);
+        let is_last = |(id, attempt): &&(DeliveryId, u32)| {
+            let is_followed =
+                past.iter().any(|report| report.delivery_id == *id && report.attempt > *attempt);
+            !is_followed && !unfinished.contains(id)
+        };
+        self.returned.extend(forgotten.iter().filter(is_last).cloned());
+        let seq = |id: &DeliveryId| id.as_str().strip_prefix("del_").and_then(|seq| seq.parse::<u64>().ok());
+        let lowest = forgotten.iter().filter_map(|(id, _)| seq(id)).min();
+        self.handed_in_order = self.handed_in_order.min(lowest.map_or(u64::MAX, |seq| seq - 1));
+        self.step(Event::TakenBack(forgotten));
     }
 
     fn report(&mut self, nth: usize, say: Say) {
@@ -408,13 +527,21 @@ impl Run {
             Say::Proven => InjectStep::Proven(Rung::Submitted),
             Say::Failed => InjectStep::Failed { reason: "refused".into(), landed: false },
         };
+        if !matches!(say, Say::Waiting) {
+            self.begun.insert(delivery_id.clone());
+        }
         if matches!(say, Say::Proven | Say::Failed) {
             self.queue.remove(nth);
+            self.begun.remove(&delivery_id);
         }
         self.step(Event::Report(InjectReport { worker: self.worker, delivery_id, attempt, step }));
     }
 
     fn stale(&mut self, nth: usize) {
+        let is_being_returned = |report: &InjectReport| {
+            let attempt = (report.delivery_id.clone(), report.attempt);
+            self.answers.iter().flatten().any(|forgotten| *forgotten == attempt)
+        };
         let current = |report: &InjectReport| {
             report.worker == self.worker
                 && self
@@ -422,7 +549,12 @@ impl Run {
                     .iter()
                     .any(|one| one.delivery_id == report.delivery_id && one.attempt == report.attempt)
         };
-        let old: Vec<_> = self.past.iter().filter(|report| !current(report)).cloned().collect();
+        let old: Vec<_> = self
+            .past
+            .iter()
+            .filter(|report| !current(report) && !is_being_returned(report))
+            .cloned()
+            .collect();
         if old.is_empty() {
             return;
         }
@@ -443,13 +575,16 @@ impl Run {
         self.life += 1;
         self.marks = vec![self.records.len()];
         self.replay_wanted = false;
-        self.queue.clear();
-        self.handed_in_order = 0;
+        self.lose_queue();
+        // Nobody waits for these answers any more.
+        self.questions.clear();
+        self.answers.clear();
         let mut out = Vec::new();
         let window = WorkerUp { worker: self.worker, window: 3 };
         let mut from = origin(&self.world, &self.lane, self.journal(), self.start);
         from.worker = (self.worker.0 > 0).then_some(window);
         from.counts = self.book.counts();
+        from.mode = self.book.mode();
         let book = Book::new(from, &mut out);
         let held = std::mem::replace(&mut self.book, book).into_held();
         self.book.recall(self.moment(), held, &mut out);
@@ -463,6 +598,12 @@ impl Run {
         self.marks = vec![self.records.len()];
         self.replay_wanted = false;
         self.queue.clear();
+        self.begun.clear();
+        self.questions.clear();
+        self.answers.clear();
+        self.returned.clear();
+        self.let_through.clear();
+        self.unfinished.clear();
         self.handed_in_order = 0;
         self.facts.clear();
         self.lane = Lane::new(Arc::<House>::default());
@@ -507,19 +648,33 @@ impl Run {
             Op::WorkerUp(window) => self.worker_up(window),
             Op::Report(nth, say) => self.report(nth, say),
             Op::Stale(nth) => self.stale(nth),
+            Op::Hold(true) => self.set_mode(DeliveryMode::ManualFlush),
+            Op::Hold(false) => self.set_mode(DeliveryMode::AutoInject),
+            Op::Flush(only) if self.book.mode() == DeliveryMode::ManualFlush => self.flush(only),
+            Op::Flush(_) => {}
+            Op::GiveBack => self.give_back(),
+            Op::Returned => self.take_answer(),
             Op::Disk(records) => self.disk(records),
             Op::Crash => self.crash(),
             Op::Kill => self.kill(),
         }
     }
 
-    /// With everybody at work the mailbox is emptied in a bounded number of rounds.
+    /// With everybody at work the mailbox is emptied in a bounded number of rounds; held messages are let
+    /// through, and stay held otherwise.
     fn finish(&mut self) {
         self.worker_up(4);
         for _ in 0..200 {
             self.asked();
             while !self.link.is_empty() {
                 self.pump();
+            }
+            while !self.questions.is_empty() || !self.answers.is_empty() {
+                self.give_back();
+                self.take_answer();
+            }
+            if self.book.mode() == DeliveryMode::ManualFlush {
+                self.flush(None);
             }
             while !self.queue.is_empty() {
                 self.report(0, Say::Proven);

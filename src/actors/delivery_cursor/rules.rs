@@ -37,6 +37,7 @@ impl Desk {
             ack_seq: ack_seq.map(Seq),
             condemned: HashSet::new(),
             worker: None,
+            mode: DeliveryMode::default(),
             counts: Counts::default(),
         };
         let book = Book::new(origin, &mut out);

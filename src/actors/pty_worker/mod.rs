@@ -354,11 +354,11 @@ impl Handler<Inject> for PtyWorker {
 impl Handler<CancelInjections> for PtyWorker {
     type Result = ();
 
-    fn handle(&mut self, _: CancelInjections, _: &mut Context<Self>) {
+    fn handle(&mut self, cancel: CancelInjections, _: &mut Context<Self>) {
         let _turn = self.life.turn();
-        if let Some(live) = &mut self.live {
-            live.desk.cancel();
-        }
+        let forgotten = self.live.as_mut().map(|live| live.desk.cancel()).unwrap_or_default();
+        // A cursor that has restarted meanwhile asks again.
+        cancel.reply.send(forgotten);
     }
 }
 

@@ -28,6 +28,7 @@ use crate::{
     ids::AgentName,
     messages::{
         delivery::Lane,
+        hold::HoldDoors,
         lifecycle::{ActorId, ActorKind, ChildNotice, ChildStep, Decision, ExitReason, Resume, Shutdown},
         observe::{Event, Publish},
         release::WorkerLost,
@@ -150,6 +151,12 @@ impl Supervisor {
             view,
             cursor: cursor.post(),
             redeliver: cursor.post(),
+            hold: HoldDoors {
+                set: cursor.post(),
+                get: cursor.post(),
+                pending: cursor.post(),
+                flush: cursor.post(),
+            },
             input: worker.post(),
             resize: worker.post(),
             snapshot: worker.post(),

@@ -86,25 +86,32 @@ impl Desk {
         self.tickets.insert(id, ticket);
     }
 
-    /// Forgets what is not begun.
-    pub(crate) fn cancel(&mut self) {
+    /// Forgets what is not begun, and says what that is.
+    pub(crate) fn cancel(&mut self) -> Vec<(DeliveryId, u32)> {
         match &mut self.lane {
             Lane::Plain(lane) => lane.cancel_waiting(),
             Lane::Composer(lane) => {
-                lane.waiting.clear();
+                let sent_before = &lane.sent_before;
+                lane.waiting.retain(|id| sent_before.iter().any(|sent| sent.id == *id));
                 lane.current.take_if(|injection| injection.is_untouched());
             }
         }
-        self.drop_loose_tickets();
+        let forgotten = self.drop_loose_tickets();
         self.offer_task();
+        forgotten
     }
 
-    pub(super) fn drop_loose_tickets(&mut self) {
+    /// Drops the tickets of what the lane does not hold, and says which.
+    pub(super) fn drop_loose_tickets(&mut self) -> Vec<(DeliveryId, u32)> {
         let lane = &self.lane;
-        self.tickets.retain(|id, _| match lane {
-            Lane::Plain(lane) => lane.holds(id),
-            Lane::Composer(lane) => lane.current.as_ref().is_some_and(|current| current.id() == id),
-        });
+        let is_loose = |id: &DeliveryId| match lane {
+            Lane::Plain(lane) => !lane.holds(id),
+            Lane::Composer(lane) => {
+                lane.current.as_ref().is_none_or(|current| current.id() != id) && !lane.waiting.contains(id)
+            }
+        };
+        let loose = self.tickets.extract_if(|id, _| is_loose(id));
+        loose.map(|(id, ticket)| (id, ticket.attempt)).collect()
     }
 
     pub(super) fn say(&mut self, id: DeliveryId, mut step: InjectStep) {
