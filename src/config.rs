@@ -6,14 +6,17 @@
 
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
-use crate::ids::{ApiKey, NodeId, NodeName, NodeToken, WorkspaceKey};
+use crate::{
+    harness::Catalogue,
+    ids::{ApiKey, NodeId, NodeName, NodeToken, WorkspaceKey},
+};
 
 pub mod env;
 mod file;
 mod resolve;
 
 pub use env::Env;
-pub use resolve::{Asked, ConfigErrors, Form, Problem, check, check_instance, load};
+pub use resolve::{Asked, ConfigErrors, Form, Problem, check, check_instance, load, load_catalogue};
 
 /// Everything that a running broker was told.
 #[derive(Clone, Debug)]
@@ -47,6 +50,9 @@ pub struct Config {
     /// Harnesses to advertise as `spawn:<harness>`: those that are programs by themselves, and those of
     /// [`Config::handlers`].
     pub harnesses: Vec<String>,
+    /// What is known of programs: the broker's own rule sets, and the user's in
+    /// `$XDG_CONFIG_HOME/relay-broker/harness`.
+    pub catalogue: Catalogue,
     /// What runs for a harness that is declared, whatever command line the engine sends along.
     pub handlers: BTreeMap<String, CommandLine>,
     /// Most agents at once; 0 is unlimited.

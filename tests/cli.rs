@@ -151,6 +151,22 @@ fn all_mistakes_of_a_configuration_are_reported_at_once() {
 }
 
 #[test]
+fn bad_rule_sets_of_the_user_keep_a_broker_from_starting_all_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let harness = dir.path().join(".config/relay-broker/harness");
+    fs::create_dir_all(&harness).unwrap();
+    fs::write(harness.join("otter.toml"), "name = 'otter'\ncolour = 'red'\n").unwrap();
+    fs::write(harness.join("heron.toml"), "name = 'crane'\n[composer]\nkind = 'always'\n").unwrap();
+    let output = run(dir.path(), &["up", "--engine", "ftp://x"]);
+    assert_eq!(output.status.code(), Some(CONFIG));
+    let said = stderr(&output);
+    for words in ["--engine", "otter.toml:2: unknown field `colour`", "heron.toml:1: "] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert!(!dir.path().join(".agentworkforce").exists(), "a refused start left a directory");
+}
+
+#[test]
 fn a_named_configuration_file_must_exist() {
     let dir = tempfile::tempdir().unwrap();
     let output = run(dir.path(), &["up", "--config", "none.toml"]);

@@ -12,7 +12,10 @@ use actix_web::http::Uri;
 use rand::RngExt;
 
 use super::{ApiConfig, CommandLine, Config, EngineChoice, Env, Timings, env, file::File};
-use crate::ids::{AgentName, ApiKey, NodeId, NodeName, NodeToken, WorkspaceKey};
+use crate::{
+    harness::{BadFile, Catalogue},
+    ids::{AgentName, ApiKey, NodeId, NodeName, NodeToken, WorkspaceKey},
+};
 
 /// Where `init` finds its engine when it is not told (spec/wire 1.1).
 const HOSTED_ENGINE: &str = "https://cast.agentrelay.com";
@@ -109,8 +112,27 @@ pub fn load(asked: &Asked, env: &Env) -> Result<Config, ConfigErrors> {
     })?;
     let mut problems = Vec::new();
     let file = find_file(asked, env, &cwd, &mut problems);
+    let catalogue = load_catalogue(env).unwrap_or_else(|bad| {
+        problems.extend(bad);
+        Catalogue::default()
+    });
     let place = Place { cwd, temp: std::env::temp_dir(), pid: std::process::id() };
-    resolve(asked, env, &file, &place, problems)
+    Ok(Config { catalogue, ..resolve(asked, env, &file, &place, problems)? })
+}
+
+/// The broker's own rule sets, and over them the files in `relay-broker/harness` of the user's configuration.
+///
+/// # Errors
+/// Everything that is wrong with any of the files.
+pub fn load_catalogue(env: &Env) -> Result<Catalogue, Vec<Problem>> {
+    let Some(dir) = user_dir(env) else { return Ok(Catalogue::built_in()) };
+    let said = |bad: BadFile| Problem::new(bad.place(), bad.said);
+    Catalogue::load(&dir.join("harness")).map_err(|bad| bad.into_iter().map(said).collect())
+}
+
+/// Where a user keeps what is the broker's.
+fn user_dir(env: &Env) -> Option<PathBuf> {
+    env.xdg(env::XDG_CONFIG_HOME, ".config").map(|dir| dir.join("relay-broker"))
 }
 
 /// What `up` would make of a file's text, looking at nothing else. Only for tests that feed it hostile files.
@@ -135,8 +157,7 @@ fn find_file(asked: &Asked, env: &Env, cwd: &Path, problems: &mut Vec<Problem>) 
         Some(path) => vec![path],
         None => {
             let state = lasting_state_dir(asked, env, cwd).map(|dir| dir.join(FILE_NAME));
-            let user = env.xdg(env::XDG_CONFIG_HOME, ".config");
-            let user = user.map(|dir| dir.join("relay-broker").join(FILE_NAME));
+            let user = user_dir(env).map(|dir| dir.join(FILE_NAME));
             state.into_iter().chain(user).collect()
         }
     };
@@ -236,6 +257,7 @@ fn resolve(
         api,
         channels,
         harnesses,
+        catalogue: Catalogue::built_in(),
         handlers,
         max_agents,
         lease: (asked.form == Form::Init { persist: false }).then_some(LEASE),

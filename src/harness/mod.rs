@@ -43,12 +43,16 @@
 //!
 //! See docs/harness.md for every field.
 
+mod catalogue;
+mod data;
 mod keys;
-mod library;
+mod lint;
 mod rule;
 mod schema;
 
+pub use catalogue::{AlreadyChosen, BadFile, Catalogue, Entry, Origin};
 pub use keys::{BadKeys, Keys};
+pub use lint::{Fault, read, read_file};
 pub use rule::{Dialog, Place, Rule, Severity};
 pub use schema::{
     Additions, Busy, Composer, ComposerKind, Grants, Harness, Launch, Mcp, McpStyle, Newline, Proof, Queue,

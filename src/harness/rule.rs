@@ -128,7 +128,7 @@ fn parse(text: &str) -> Option<Place> {
     match text.split_once(':') {
         None if text == "screen" => Some(Place::Screen),
         None if text == "title" => Some(Place::Title),
-        Some(("bottom", rows)) => rows.parse().ok().map(Place::Bottom),
+        Some(("bottom", rows)) => rows.parse().ok().filter(|rows| *rows > 0).map(Place::Bottom),
         Some(("cursor", rows)) => {
             let (above, below) = rows.split_once(',')?;
             Some(Place::Cursor { above: above.parse().ok()?, below: below.parse().ok()? })
@@ -163,7 +163,7 @@ mod tests {
         assert_eq!(parse("bottom:12"), Some(Place::Bottom(12)));
         assert_eq!(parse("cursor:3,1"), Some(Place::Cursor { above: 3, below: 1 }));
         assert_eq!(parse("title"), Some(Place::Title));
-        for bad in ["", "bottom", "bottom:x", "cursor:3", "cursor:3,-1", "left"] {
+        for bad in ["", "bottom", "bottom:x", "bottom:0", "cursor:3", "cursor:3,-1", "left"] {
             assert_eq!(parse(bad), None, "{bad}");
         }
     }

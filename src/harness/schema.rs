@@ -335,6 +335,21 @@ pub enum McpStyle {
     Subcommand,
 }
 
+impl Harness {
+    /// All its rules: ready, idle, working, blocked.
+    pub fn rules(&self) -> impl Iterator<Item = &Rule> {
+        let dialogs = self.blocked.iter().map(|dialog| &dialog.rule);
+        self.ready.rules.iter().chain(&self.idle).chain(&self.working).chain(dialogs)
+    }
+}
+
+impl Composer {
+    /// True when the program has one from the start.
+    pub fn is_always(&self) -> bool {
+        self.kind == ComposerKind::Always
+    }
+}
+
 impl Default for Ready {
     fn default() -> Self {
         Self {

@@ -79,6 +79,7 @@ async fn live(
     on_listening: impl FnOnce(&Listening) -> anyhow::Result<()>,
 ) -> anyhow::Result<u8> {
     let mut signals = Signals::install()?;
+    config.catalogue.clone().install()?;
     let journal = Journal::open(config.state_dir.join("journal.log"))?;
     let directory = Directory::default();
     directory.enter(journal.probe().clone());

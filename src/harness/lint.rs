@@ -1,0 +1,279 @@
+//! What a rule set's text must be, beyond what its types say, and on which line it is not.
+
+use std::{collections::BTreeSet, path::Path};
+
+use toml::de::{DeTable, DeValue};
+
+use super::schema::{ComposerKind, Harness, Proof, Queue, Steer};
+use crate::ids::AgentName;
+
+/// Records are looked for at most so many directories deep.
+const DEPTH_MAX: u8 = 8;
+/// A body shorter than this could not say where the rest is.
+const BODY_MIN: usize = 256;
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// On which line, first is 1.
+    pub line: usize,
+    /// In words.
+    pub said: String,
+}
+
+/// Reads a rule set by itself.
+///
+/// # Errors
+/// Everything that is wrong with it; text that is not TOML, or has an unknown field or a value of the wrong
+/// type, is one fault, and nothing behind it is looked at.
+pub fn read(text: &str) -> Result<Harness, Vec<Fault>> {
+    let harness: Harness = toml::from_str(text).map_err(|error| {
+        let at = error.span().map_or(0, |span| span.start);
+        vec![Fault { line: line_at(text, at), said: error.message().to_owned() }]
+    })?;
+    let mut lint = Lint { text, faults: Vec::new() };
+    lint.names(&harness);
+    lint.rules(&harness);
+    lint.sense(&harness);
+    lint.arguments(&harness);
+    lint.records(&harness);
+    if lint.faults.is_empty() { Ok(harness) } else { Err(lint.faults) }
+}
+
+/// The same for a file, which is named like what is in it.
+///
+/// # Errors
+/// As for [`read`].
+pub fn read_file(file: &Path, text: &str) -> Result<Harness, Vec<Fault>> {
+    let harness = read(text)?;
+    if file.file_stem().is_some_and(|stem| stem == harness.name.as_str()) {
+        return Ok(harness);
+    }
+    let said = format!("the set is named `{}`; name the file `{0}.toml`", harness.name);
+    Err(vec![fault(text, "name", said)])
+}
+
+/// A fault on the line of a key: `name`, `busy.steer`, `blocked.1.answer`.
+pub(super) fn fault(text: &str, key: &str, said: String) -> Fault {
+    let at = DeTable::parse(text).ok().and_then(|table| position(table.get_ref(), key));
+    Fault { line: line_at(text, at.unwrap_or(0)), said }
+}
+
+/// Where a key stands, or the innermost table of its way that is there.
+fn position(table: &DeTable<'_>, key: &str) -> Option<usize> {
+    let (first, rest) = key.split_once('.').unwrap_or((key, ""));
+    let (found, value) = table.iter().find(|(name, _)| name.get_ref() == first)?;
+    inside(value.get_ref(), rest).or(Some(found.span().start))
+}
+
+fn inside(value: &DeValue<'_>, key: &str) -> Option<usize> {
+    if let Some(table) = value.as_table() {
+        return position(table, key);
+    }
+    let (nth, rest) = key.split_once('.').unwrap_or((key, ""));
+    let element = value.as_array()?.get(nth.parse::<usize>().ok()?)?;
+    inside(element.get_ref(), rest).or(Some(element.span().start))
+}
+
+fn line_at(text: &str, byte: usize) -> usize {
+    1 + text.bytes().take(byte).filter(|byte| *byte == b'\n').count()
+}
+
+struct Lint<'a> {
+    text: &'a str,
+    faults: Vec<Fault>,
+}
+
+impl Lint<'_> {
+    fn wrong(&mut self, key: &str, said: impl Into<String>) {
+        self.faults.push(fault(self.text, key, said.into()));
+    }
+
+    fn names(&mut self, harness: &Harness) {
+        if AgentName::parse(&harness.name).is_err() {
+            self.wrong("name", "use letters, digits, dots, dashes and underscores");
+        }
+        for (nth, program) in harness.programs.iter().enumerate() {
+            if program.is_empty() || program.contains('/') {
+                let said = format!("`{program}` is not the name of a program; leave its directories out");
+                self.wrong(&format!("match.{nth}"), said);
+            }
+        }
+    }
+
+    fn rules(&mut self, harness: &Harness) {
+        let lists = [
+            ("ready.rules", harness.ready.rules.iter().collect::<Vec<_>>()),
+            ("idle", harness.idle.iter().collect()),
+            ("working", harness.working.iter().collect()),
+            ("blocked", harness.blocked.iter().map(|dialog| &dialog.rule).collect()),
+        ];
+        let mut ids = BTreeSet::new();
+        for (list, rules) in lists {
+            for (nth, rule) in rules.into_iter().enumerate() {
+                if !ids.insert(&rule.id) {
+                    self.wrong(&format!("{list}.{nth}.id"), format!("there are two rules `{}`", rule.id));
+                }
+                if rule.all.is_empty() && rule.any.is_empty() {
+                    let said = format!("rule `{}` would match every screen; say `all` or `any`", rule.id);
+                    self.wrong(&format!("{list}.{nth}"), said);
+                }
+                for (key, texts) in [("all", &rule.all), ("any", &rule.any), ("not", &rule.not)] {
+                    if texts.iter().any(|text| text.is_empty() || text.chars().any(char::is_control)) {
+                        let said =
+                            format!("rule `{}`: a text is empty or holds a control character", rule.id);
+                        self.wrong(&format!("{list}.{nth}.{key}"), said);
+                    }
+                }
+            }
+        }
+    }
+
+    fn sense(&mut self, harness: &Harness) {
+        let seen = harness.composer.kind == ComposerKind::Seen;
+        if seen != harness.becomes.is_some() {
+            self.wrong(
+                if seen { "composer.kind" } else { "becomes" },
+                "a composer that is `seen` goes with `becomes`, and no other does",
+            );
+        }
+        if harness.composer.is_always() == (harness.proof == Proof::Consumed) {
+            let said = "`consumed` is the proof of a program that has no composer, and its only one";
+            self.wrong("proof", said);
+        }
+        if harness.proof == Proof::Accepted && harness.records.is_none() {
+            self.wrong("proof", "`accepted` needs `[records]` to be read off");
+        }
+        if harness.busy.steer == Steer::Interrupt && harness.busy.interrupt.is_none() {
+            self.wrong("busy.steer", "`interrupt` needs the key that interrupts: busy.interrupt");
+        }
+        if !harness.composer.is_always()
+            && (harness.busy.steer != Steer::None || harness.busy.queue != Queue::Hold)
+        {
+            self.wrong("busy", "only a program with a composer can be told while it works");
+        }
+        if harness.submit.presses == 0 {
+            self.wrong("submit.presses", "at least one");
+        }
+        if harness.submit.settle > harness.submit.settle_max {
+            self.wrong("submit.settle_max_ms", "less than settle_ms");
+        }
+        if harness.text.body_max < BODY_MIN {
+            self.wrong("text.body_max", format!("at least {BODY_MIN}"));
+        }
+    }
+
+    fn arguments(&mut self, harness: &Harness) {
+        let needed = [
+            ("launch.task_args", &harness.launch.task_args, "{task}"),
+            ("session.id_args", &harness.session.id_args, "{session}"),
+            ("session.resume_args", &harness.session.resume_args, "{session}"),
+        ];
+        for (key, args, hole) in needed {
+            if !args.is_empty() && !args.iter().any(|arg| arg.contains(hole)) {
+                self.wrong(key, format!("`{hole}` stands in none of these"));
+            }
+        }
+        let environments = [
+            ("launch.env", &harness.launch.env),
+            ("autonomy.trust_cwd.env", &harness.autonomy.trust_cwd.env),
+            ("autonomy.full.env", &harness.autonomy.full.env),
+        ];
+        for (key, env) in environments {
+            for name in env.keys().filter(|name| name.is_empty() || name.contains(['=', '\0'])) {
+                self.wrong(&format!("{key}.{name}"), format!("`{name}` cannot name an environment variable"));
+            }
+        }
+    }
+
+    fn records(&mut self, harness: &Harness) {
+        if let Some(pointer) = &harness.session.record_id {
+            if !pointer.starts_with('/') {
+                self.wrong("session.record_id", "a JSON pointer starts with `/`");
+            }
+            if harness.records.is_none() {
+                self.wrong("session.record_id", "needs `[records]` to be read off");
+            }
+        }
+        let Some(records) = &harness.records else { return };
+        if records.dirs.is_empty() {
+            self.wrong("records.dirs", "names no directory");
+        }
+        for (nth, dir) in records.dirs.iter().enumerate() {
+            if !(dir.starts_with("~/") || dir.starts_with('$')) {
+                let said = format!("`{dir}` starts with neither `~/` nor a variable (`$HOME`)");
+                self.wrong(&format!("records.dirs.{nth}"), said);
+            }
+        }
+        if records.file.is_empty() || records.file.contains('/') {
+            self.wrong("records.file", "the name of a file, with `*` for any characters");
+        }
+        if records.depth > DEPTH_MAX {
+            self.wrong("records.depth", format!("at most {DEPTH_MAX}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "name = 'otter'\nmatch = ['otter']\n\n[composer]\nkind = 'always'\n\n\
+                        [[working]]\nid = 'w'\nregion = 'bottom:3'\nany = ['busy']\n";
+
+    fn faults(text: &str) -> Vec<(usize, String)> {
+        read(text).unwrap_err().into_iter().map(|fault| (fault.line, fault.said)).collect()
+    }
+
+    #[test]
+    fn what_types_refuse_has_its_line() {
+        assert_eq!(read(GOOD).unwrap().name, "otter");
+        for (from, to, line, word) in [
+            ("match", "macht", 2, "macht"),
+            ("'always'", "'sometimes'", 5, "sometimes"),
+            ("bottom:3", "top:3", 9, "top:3"),
+            ("['busy']", "[", 10, ""),
+        ] {
+            let found = faults(&GOOD.replace(from, to));
+            assert_eq!((found.len(), found[0].0), (1, line), "{to}: {found:?}");
+            assert!(found[0].1.contains(word), "{found:?}");
+        }
+        let keys = faults(&format!("{GOOD}\n[submit]\nkey = 'ctrl-enter'\n"));
+        assert!(keys[0].0 == 13 && keys[0].1.contains("ctrl-enter"), "{keys:?}");
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_found_all_at_once_with_its_lines() {
+        let text = GOOD.replace("any = ['busy']", "any = ['']")
+            + "\n[[blocked]]\nid = 'w'\nregion = 'title'\n\n[busy]\nsteer = 'interrupt'\n\
+               \n[launch]\ntask_args = ['-i']\n\n[records]\ndirs = ['/tmp']\nfile = 'a/b'\nformat = 'json'\n\
+               depth = 9\n\n[session]\nrecord_id = 'id'\n";
+        let found = faults(&text);
+        let lines: Vec<_> = found.iter().map(|(line, _)| *line).collect();
+        assert_eq!(lines, [10, 13, 12, 17, 20, 29, 23, 24, 26], "{found:#?}");
+    }
+
+    #[test]
+    fn proof_and_composer_go_together() {
+        for (from, to, word) in [
+            ("match", "proof = 'consumed'\nmatch", "consumed"),
+            ("match", "proof = 'accepted'\nmatch", "[records]"),
+            ("match", "becomes = 'x'\nmatch", "becomes"),
+            ("always", "seen", "becomes"),
+            ("always", "never", "consumed"),
+            ("name = 'otter'", "name = 'ot ter'", "letters"),
+            ("['otter']", "['/bin/otter']", "directories"),
+        ] {
+            let found = faults(&GOOD.replace(from, to));
+            assert!(found.iter().any(|(_, said)| said.contains(word)), "{to}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_named_like_what_is_in_it() {
+        assert!(read_file(Path::new("/x/otter.toml"), GOOD).is_ok());
+        let wrong = read_file(Path::new("/x/heron.toml"), GOOD).unwrap_err();
+        assert_eq!(wrong[0].line, 1);
+        assert!(wrong[0].said.contains("otter.toml"));
+    }
+}
