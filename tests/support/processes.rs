@@ -13,13 +13,16 @@ pub(crate) const MARK: &str = "HOUSE_MARK";
 /// The living processes with this mark (zombies have no environment).
 pub(crate) fn marked(mark: &str) -> Vec<u32> {
     let wanted = format!("{MARK}={mark}");
-    let pids =
-        fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    pids.filter(|pid: &u32| {
+    let is_marked = |pid: &u32| {
         let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         environ.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
-    })
-    .collect()
+    };
+    all().filter(is_marked).collect()
+}
+
+fn all() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").unwrap();
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 
 /// What is known of processes, for a failed assertion.
@@ -41,4 +44,24 @@ pub(crate) fn resident(pid: u32) -> u64 {
 /// Sends a signal; a process that is gone needs none.
 pub(crate) fn signal(pid: u32, signal: Signal) {
     kill(Pid::from_raw(pid.try_into().unwrap()), signal).ok();
+}
+
+/// Processes that have ended and wait for this one to take their status.
+pub(crate) fn zombies_of(parent: u32) -> Vec<u32> {
+    let is_zombie = |pid: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // `pid (name) state ppid ...`, and a name may hold anything.
+        let rest = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+        let mut fields = rest.split(' ');
+        fields.next() == Some("Z") && fields.next() == Some(&parent.to_string())
+    };
+    all().filter(is_zombie).collect()
+}
+
+/// What a process has open.
+pub(crate) fn descriptors(pid: u32) -> Vec<String> {
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    // One that was closed meanwhile is not open.
+    let targets = open.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    targets.map(|target| target.display().to_string()).collect()
 }
