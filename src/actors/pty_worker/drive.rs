@@ -11,7 +11,7 @@ use std::{
 use actix::{ActorFuture, Context};
 use tokio::time::Sleep;
 
-use super::{PtyWorker, ROUNDS, Turn, live::Live};
+use super::{PtyWorker, ROUNDS, Turn, live::Live, transcript::Looked};
 use crate::pty::{ExitStatus, Terminal};
 
 type Wait<T> = Pin<Box<dyn Future<Output = T>>>;
@@ -22,6 +22,7 @@ pub(super) struct Drive {
     readable: Option<Wait<io::Result<()>>>,
     drained: Option<Wait<io::Result<()>>>,
     exited: Option<Wait<ExitStatus>>,
+    looked: Option<Wait<Looked>>,
     sleep: Pin<Box<Sleep>>,
 }
 
@@ -33,6 +34,7 @@ impl Drive {
             readable: None,
             drained: None,
             exited: Some(Box::pin(async move { process.exited().await })),
+            looked: None,
             sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
         }
     }
@@ -64,13 +66,22 @@ impl Drive {
     }
 
     fn poll_exited(&mut self, task: &mut Task<'_>) -> Option<ExitStatus> {
-        match self.exited.as_mut()?.as_mut().poll(task) {
-            Poll::Ready(status) => {
-                self.exited = None;
-                Some(status)
-            }
-            Poll::Pending => None,
+        ended(&mut self.exited, task)
+    }
+
+    fn poll_looked(&mut self, task: &mut Task<'_>) -> Option<Looked> {
+        ended(&mut self.looked, task)
+    }
+}
+
+/// What a future has come to, which is then forgotten.
+fn ended<T>(wait: &mut Option<Wait<T>>, task: &mut Task<'_>) -> Option<T> {
+    match wait.as_mut()?.as_mut().poll(task) {
+        Poll::Ready(outcome) => {
+            *wait = None;
+            Some(outcome)
         }
+        Poll::Pending => None,
     }
 }
 
@@ -91,6 +102,9 @@ impl ActorFuture<PtyWorker> for Drive {
             if let Some(status) = drive.poll_exited(task) {
                 worker.child_exited(status, now);
             }
+            if let Some(looked) = drive.poll_looked(task) {
+                worker.looked_at_transcript(looked, now);
+            }
             let Some(live) = &worker.live else { return Poll::Ready(()) };
             let draining = live.exit.as_ref().is_some_and(|drain| !drain.swept && drain.look_at <= now);
             let mut more = false;
@@ -106,6 +120,10 @@ impl ActorFuture<PtyWorker> for Drive {
                 // The budget is used up: other agents of this thread come first.
                 task.waker().wake_by_ref();
                 return Poll::Pending;
+            }
+            if drive.looked.is_none() {
+                drive.looked = worker.look_at_transcript(now).map(|look| Box::pin(look) as Wait<Looked>);
+                again |= drive.looked.is_some();
             }
             let Some(live) = &mut worker.live else { return Poll::Ready(()) };
             if live.exit.is_none() && live.awaits_reader(now) && drive.poll_drained(task) {

@@ -4,6 +4,7 @@
 //! Gate --open--> Write --taken--> Consume --read--> Land --seen--> Settle --quiet--> Submit --left--> done
 //!   ^                                                 | not seen, nothing of it on the screen: once more
 //!   +-------------------------------------------------+
+//!                            of a program that writes its turns down:  Submit --left--> Record --there--> done
 //! ```
 //!
 //! What has landed is never typed again. Enter is pressed at most a few times, and only while the text stands
@@ -18,7 +19,7 @@ use super::{
     sight::{Place, Trace},
 };
 use crate::{
-    harness::{Harness, Submit},
+    harness::{Harness, Proof, Submit},
     ids::DeliveryId,
     messages::delivery::{InjectStep, Rung},
     screen::Screen,
@@ -37,6 +38,10 @@ const TYPED_MAX: u8 = 2;
 /// A program that read the text and has drawn nothing since is still starting: it gets the text again when it
 /// draws, or after this long.
 const DRAWS_AGAIN: Duration = Duration::from_secs(10);
+
+/// Within this a program that writes its turns down has done so (measured: 0.1 to 0.4 s). Later, what the screen
+/// shows is all the proof there is.
+const RECORDED: Duration = Duration::from_secs(2);
 
 /// What the machine sees.
 pub(super) struct Sight<'a> {
@@ -73,6 +78,7 @@ enum Phase {
     Land,
     Settle,
     Submit,
+    Record,
     Done,
 }
 
@@ -108,6 +114,8 @@ pub(super) struct Injection {
     /// Bracketed paste was on at the first press.
     pasted: bool,
     left_since: Option<Instant>,
+    /// The program's own record is the proof that is wanted.
+    wants_record: bool,
     stuck: bool,
     waiting: Option<String>,
     waiting_told: bool,
@@ -133,10 +141,17 @@ impl Injection {
             presses: 0,
             pasted: false,
             left_since: None,
+            wants_record: harness.proof == Proof::Accepted && harness.records.is_some(),
             stuck: false,
             waiting: None,
             waiting_told: false,
         }
+    }
+
+    /// The same where no record is to be had, although the program is known to keep one.
+    pub(super) fn without_record(mut self) -> Self {
+        self.wants_record = false;
+        self
     }
 
     /// A message that this very child was sent before, perhaps without reading it: it is looked for before
@@ -184,6 +199,21 @@ impl Injection {
         self.phase == Phase::Done
     }
 
+    /// True while the program's record may show the text: it was submitted, or an earlier life may have done it.
+    pub(super) fn awaits_record(&self) -> bool {
+        let may_be_in = match self.phase {
+            Phase::Submit | Phase::Record => true,
+            Phase::Land => self.typed_at.is_none(),
+            _ => false,
+        };
+        self.wants_record && may_be_in
+    }
+
+    /// True when it ended without the record that was wanted.
+    pub(super) fn is_unrecorded(&self) -> bool {
+        self.wants_record && self.is_done() && self.rung == Rung::Submitted
+    }
+
     /// True when the kernel took the text long ago and the child has not read it.
     pub(super) fn is_ignored(&self, now: Instant) -> bool {
         self.phase == Phase::Consume && self.since + super::plain::NOT_READING <= now
@@ -198,6 +228,7 @@ impl Injection {
             Phase::Land => "the text to show in the composer".to_owned(),
             Phase::Settle => "the composer to settle".to_owned(),
             Phase::Submit => format!("the text to leave the composer (submit key pressed {}×)", self.presses),
+            Phase::Record => "the agent to write the turn down".to_owned(),
             Phase::Done => String::new(),
         }
     }
@@ -206,7 +237,7 @@ impl Injection {
     pub(super) fn look(&mut self, sight: &Sight<'_>, now: Instant) -> Vec<Act> {
         let mut acts = Vec::new();
         // Bounded by the number of phases: each turn goes on or stops.
-        for _ in 0..8 {
+        for _ in 0..9 {
             let before = self.phase;
             self.step(sight, now, &mut acts);
             if self.phase == before || self.phase == Phase::Done {
@@ -264,6 +295,7 @@ impl Injection {
                 let left = self.left_since.map(|since| since + LEFT_FOR);
                 [again, left, stuck].into_iter().flatten().min()
             }
+            Phase::Record => Some(self.since + RECORDED),
         }
     }
 
@@ -279,6 +311,7 @@ impl Injection {
             Phase::Land if sight.complete => self.step_land(sight, now, acts),
             Phase::Settle if sight.complete => self.step_settle(sight, now, acts),
             Phase::Submit if sight.complete => self.step_submit(sight, now, acts),
+            Phase::Record if self.since + RECORDED <= now => self.finish_submitted(acts),
             _ => {}
         }
     }
@@ -361,9 +394,11 @@ impl Injection {
         if closed || self.trace.place(sight.screen, self.presses) != Place::Composer {
             let since = *self.left_since.get_or_insert(now);
             if closed || since + LEFT_FOR <= now {
-                self.rung = Rung::Submitted;
-                self.phase = Phase::Done;
-                acts.push(Act::Say(InjectStep::Proven(Rung::Submitted)));
+                if self.wants_record {
+                    self.reach(Rung::Submitted, Phase::Record, now, acts);
+                } else {
+                    self.finish_submitted(acts);
+                }
             }
             return;
         }
@@ -373,6 +408,12 @@ impl Injection {
             self.press(acts);
             self.since = now;
         }
+    }
+
+    fn finish_submitted(&mut self, acts: &mut Vec<Act>) {
+        self.rung = Rung::Submitted;
+        self.phase = Phase::Done;
+        acts.push(Act::Say(InjectStep::Proven(Rung::Submitted)));
     }
 
     fn press(&mut self, acts: &mut Vec<Act>) {
@@ -420,8 +461,22 @@ mod tests {
 
     impl Rig {
         fn new() -> Self {
+            Self::of(Harness::by_name("generic").unwrap())
+        }
+
+        /// A program that writes its turns down.
+        fn recording() -> Self {
+            const RULES: &str = r#"
+                name = "recording"
+                proof = "accepted"
+                composer = { kind = "always" }
+                records = { dirs = ["~/x"], file = "*", format = "jsonl" }
+            "#;
+            Self::of(&toml::from_str(RULES).unwrap())
+        }
+
+        fn of(rules: &Harness) -> Self {
             let now = Instant::now();
-            let rules = Harness::by_name("generic").unwrap();
             let mut screen = Screen::new(TermSize { rows: 20, cols: 60 });
             screen.feed(b"\x1b[?2004hwelcome\r\n\r\n> ");
             Self {
@@ -514,6 +569,45 @@ mod tests {
                 InjectStep::Proven(Rung::Submitted)
             ]
         );
+    }
+
+    #[test]
+    fn a_program_that_writes_its_turns_down_is_asked_for_its_record() {
+        let mut rig = Rig::recording();
+        rig.type_text();
+        assert!(!rig.injection.awaits_record(), "nothing is submitted yet");
+        rig.pass(400);
+        assert!(rig.injection.awaits_record());
+        rig.output("\r\n\r\n> ");
+        rig.look();
+        rig.pass(1900);
+        assert_eq!(rig.steps().last(), Some(&reached(Rung::Submitted)), "not yet the proof");
+        assert_eq!(rig.injection.recorded(), Some(InjectStep::Proven(Rung::Accepted)));
+        assert!(rig.injection.is_done() && !rig.injection.is_unrecorded());
+    }
+
+    #[test]
+    fn what_was_submitted_counts_where_no_record_shows_it() {
+        let mut rig = Rig::recording();
+        rig.type_text();
+        rig.pass(400);
+        rig.output("\r\n\r\n> ");
+        rig.look();
+        rig.pass(2100);
+        let steps = rig.steps();
+        let end = [reached(Rung::Submitted), InjectStep::Proven(Rung::Submitted)];
+        assert_eq!(steps[steps.len() - 2..], end, "{steps:?}");
+        assert!(rig.injection.is_unrecorded());
+        assert_eq!(rig.injection.recorded(), None, "a proof is a proof");
+        let mut rig = Rig::recording();
+        rig.injection = rig.injection.without_record();
+        rig.type_text();
+        rig.pass(400);
+        rig.output("\r\n\r\n> ");
+        rig.look();
+        rig.pass(100);
+        assert_eq!(rig.steps().last(), Some(&InjectStep::Proven(Rung::Submitted)));
+        assert!(!rig.injection.is_unrecorded());
     }
 
     #[test]

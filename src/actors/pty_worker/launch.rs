@@ -1,11 +1,16 @@
 //! The worker's way into life: the program is started, survives its first moments, and is announced.
 
-use std::{ffi::OsString, path::PathBuf, sync::atomic::Ordering, time::Instant};
+use std::{
+    ffi::{OsStr, OsString},
+    path::PathBuf,
+    sync::atomic::Ordering,
+    time::Instant,
+};
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use tracing::{info, warn};
 
-use super::{PtyWorker, WorkerConfig, desk::Desk, drive::Drive, live::Live};
+use super::{PtyWorker, WorkerConfig, desk::Desk, drive::Drive, live::Live, transcript::Transcript};
 use crate::{
     harness::Harness,
     ids::SpawnId,
@@ -35,6 +40,10 @@ impl PtyWorker {
             Err(refused) => return self.refuse(refused, ctx),
         };
         let launch = launch_of(&self.config);
+        let transcript = harness.records.as_ref().map(|rules| {
+            let env = |name: &str| launch.env.get(OsStr::new(name)).map(PathBuf::from);
+            Transcript::new(rules, env, Instant::now())
+        });
         let size = self.config.spec.size;
         let start = async move {
             let (terminal, slave) = Terminal::open(size).map_err(|e| LaunchError::Io(e.to_string()))?;
@@ -42,7 +51,13 @@ impl PtyWorker {
             Ok((terminal, process))
         };
         ctx.spawn(start.into_actor(self).map(move |done, worker, ctx| match done {
-            Ok((terminal, process)) => worker.launched(harness, terminal, process, ctx),
+            Ok((terminal, process)) => {
+                worker.launched(harness, terminal, process);
+                if let Some(live) = &mut worker.live {
+                    live.transcript = transcript;
+                }
+                worker.attend(ctx);
+            }
             Err(error) => {
                 let refused = refusal(&worker.config.spec, error);
                 worker.refuse(refused, ctx);
@@ -50,13 +65,7 @@ impl PtyWorker {
         }));
     }
 
-    fn launched(
-        &mut self,
-        harness: &'static Harness,
-        terminal: Terminal,
-        process: Process,
-        ctx: &mut Context<Self>,
-    ) {
+    fn launched(&mut self, harness: &'static Harness, terminal: Terminal, process: Process) {
         let now = Instant::now();
         let pid = process.pid().as_raw().cast_unsigned();
         info!(agent = %self.config.name, pid, harness = harness.name, "program started");
@@ -70,7 +79,6 @@ impl PtyWorker {
             self.climb(terminate, now);
         }
         self.show();
-        self.attend(ctx);
     }
 
     /// Starts the future that serves the terminal in this life.

@@ -7,7 +7,7 @@ use std::{
 
 use tracing::{debug, warn};
 
-use super::{ROUNDS, desk::Desk};
+use super::{ROUNDS, desk::Desk, transcript::Transcript};
 use crate::{
     harness::Harness,
     ids::AgentName,
@@ -41,6 +41,8 @@ pub(super) struct Live {
     pub(super) exit: Option<Drain>,
     /// When to look at what the child has read, unless the kernel hints at it sooner.
     pub(super) look_at: Option<Instant>,
+    /// The program's own record of its turns, where it keeps one.
+    pub(super) transcript: Option<Transcript>,
 }
 
 /// The child has exited; its last output is being read.
@@ -85,6 +87,7 @@ impl Live {
             ending: None,
             exit: None,
             look_at: None,
+            transcript: None,
         }
     }
 

@@ -29,6 +29,7 @@ mod readiness;
 mod sanitise;
 mod sight;
 mod stream;
+mod transcript;
 mod writer;
 
 #[cfg(test)]
@@ -67,6 +68,7 @@ use crate::{
 use desk::Effect;
 use live::Live;
 use stream::Stream;
+use transcript::Transcript;
 
 /// What a program is shown of a note, on several lines and on one. Only for tests that feed it hostile notes.
 #[doc(hidden)]
@@ -248,7 +250,9 @@ impl PtyWorker {
             }
         });
         let desk = live.desk.wake(now).filter(|_| !live.hung_up && !live.deaf);
-        [survival, ladder, live.look_at, desk, self.stream.wake()].into_iter().flatten().min()
+        let transcript = live.transcript.as_ref().and_then(Transcript::wake);
+        let transcript = transcript.filter(|_| live.desk.awaits_record().is_some());
+        [survival, ladder, live.look_at, desk, transcript, self.stream.wake()].into_iter().flatten().min()
     }
 
     fn snapshot(&self) -> Option<Snapshot> {
@@ -328,6 +332,9 @@ impl Supervised for PtyWorker {
         if let Some(live) = &mut self.live {
             live.desk.begin_next_life();
             live.look_at = None;
+            if let Some(transcript) = &mut live.transcript {
+                transcript.begin_next_life();
+            }
             if let Some(drain) = &mut live.exit {
                 drain.swept = false;
             }

@@ -15,6 +15,10 @@ use crate::{
     ids::DeliveryId,
 };
 
+/// So many messages in a row without the record that was wanted: this program keeps none where it is looked for,
+/// and what the screen shows is all the proof there will be.
+const UNRECORDED_MAX: u8 = 3;
+
 /// One message at a time into a composer.
 #[derive(Debug, Default)]
 pub(super) struct ComposerLane {
@@ -54,6 +58,7 @@ impl Desk {
             let done = injection.is_done();
             let typed = acts.contains(&Act::Type).then(|| injection.text().to_owned());
             if done {
+                self.unrecorded += u8::from(injection.is_unrecorded());
                 lane.current = None;
             }
             if let Some(text) = typed {
@@ -77,23 +82,20 @@ impl Desk {
         }
     }
 
-    /// Deliveries that a record of the program would prove, and the text by which to know each in it: it
+    /// The delivery that a record of the program would prove now, and the text by which to know it there: it
     /// stands in the header, so that it is in every form in which the message may have been typed.
-    #[expect(dead_code, reason = "asked by the watcher of records")]
-    pub(crate) fn awaiting_record(&self) -> Vec<(DeliveryId, String)> {
-        let Lane::Composer(lane) = &self.lane else { return Vec::new() };
-        let typed = lane.current.iter().filter(|injection| !injection.is_untouched());
-        let marker = |injection: &Injection| match &self.tickets.get(injection.id())?.text {
-            Text::Message(note) => Some((injection.id().clone(), marker(note))),
-            // Nobody sent it, so it has no header, and no proof beyond the screen is asked for.
+    pub(crate) fn awaits_record(&self) -> Option<(DeliveryId, String)> {
+        let Lane::Composer(lane) = &self.lane else { return None };
+        let current = lane.current.as_ref().filter(|current| current.awaits_record())?;
+        match &self.tickets.get(current.id())?.text {
+            Text::Message(note) => Some((current.id().clone(), marker(note))),
             Text::Task(_) => None,
-        };
-        typed.filter_map(marker).collect()
+        }
     }
 
     /// The program's record shows this delivery as a turn of its user.
-    #[expect(dead_code, reason = "told by the watcher of records")]
     pub(crate) fn recorded(&mut self, id: &DeliveryId) {
+        self.unrecorded = 0;
         let Lane::Composer(lane) = &mut self.lane else { return };
         let Some(current) = lane.current.as_mut().filter(|current| current.id() == id) else { return };
         if let Some(step) = current.recorded() {
@@ -110,7 +112,9 @@ impl Desk {
             let Some(ticket) = self.tickets.get(&id) else { continue };
             let sent = lane.sent_before.iter().position(|sent| sent.id == id);
             let harness = self.harness;
-            lane.current = Some(match sent.map(|at| lane.sent_before.swap_remove(at)) {
+            // A first task has no header to be known by.
+            let is_recorded = matches!(ticket.text, Text::Message(_)) && self.unrecorded < UNRECORDED_MAX;
+            let injection = match sent.map(|at| lane.sent_before.swap_remove(at)) {
                 Some(Sent { wording, flat, as_line, .. }) => {
                     Injection::new(id, wording, harness, now).sent_before(flat, as_line)
                 }
@@ -119,7 +123,8 @@ impl Desk {
                     let wording = Wording { lines: frame.lines(), flat: frame.flat() };
                     Injection::new(id, wording, harness, now)
                 }
-            });
+            };
+            lane.current = Some(if is_recorded { injection } else { injection.without_record() });
         }
         true
     }

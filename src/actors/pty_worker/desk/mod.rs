@@ -115,6 +115,8 @@ pub(crate) struct Desk {
     consumed: Option<bool>,
     /// The last rows of the screen when the injection under way was found stuck.
     stuck: Option<String>,
+    /// Messages in a row that were submitted and not found in the program's record.
+    unrecorded: u8,
     effects: Vec<Effect>,
     /// Handed over with an attempt that is older than one already seen.
     pub(crate) stale: u64,
@@ -142,6 +144,7 @@ impl Desk {
             typed: false,
             consumed: None,
             stuck: None,
+            unrecorded: 0,
             effects: Vec::new(),
             stale: 0,
         }

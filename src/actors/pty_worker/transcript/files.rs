@@ -1,0 +1,293 @@
+//! The files of a transcript, read as far as they have grown. Only ever read, and never through a link: below
+//! the directory that the rule set names, a link is passed over.
+
+use std::{
+    fs::{self, File, Metadata, OpenOptions},
+    io::{self, Read, Seek, SeekFrom},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use super::line;
+use crate::harness::Records;
+
+/// Most files that are followed: those written to last.
+const FILES: usize = 16;
+/// Most entries of directories that one look goes through, newest names first.
+const ENTRIES: usize = 4096;
+/// Most bytes of one file in one look. A line that is longer is no turn of ours: the longest text that is typed
+/// has 16 KiB.
+const BYTES: u64 = 1 << 20;
+/// The clock of a file system may be behind that of the process by a tick.
+const SLACK: Duration = Duration::from_secs(1);
+
+/// Where one child writes its turns down.
+#[derive(Clone, Debug)]
+pub(super) struct Files {
+    rules: &'static Records,
+    dirs: Vec<PathBuf>,
+    /// Files that were not touched since are of other children.
+    since: SystemTime,
+    tails: Vec<Tail>,
+}
+
+#[derive(Clone, Debug)]
+struct Tail {
+    path: PathBuf,
+    /// Up to here it was looked at; always the end of a line.
+    seen: u64,
+}
+
+impl Files {
+    /// The files of a child that starts now with this environment.
+    pub(super) fn new(
+        rules: &'static Records,
+        env: impl Fn(&str) -> Option<PathBuf>,
+        now: SystemTime,
+    ) -> Self {
+        let dirs = rules.dirs.iter().filter_map(|dir| expand(dir, &env)).collect();
+        Self { rules, dirs, since: now.checked_sub(SLACK).unwrap_or(now), tails: Vec::new() }
+    }
+
+    /// Looks once at what is new, and says whether the turn of the message with this mark is in it. Blocks for as long as the
+    /// disk takes.
+    pub(super) fn look(&mut self, mark: &str) -> bool {
+        if self.read(mark) {
+            return true;
+        }
+        self.discover();
+        self.read(mark)
+    }
+
+    fn read(&mut self, mark: &str) -> bool {
+        // A file that has gone has nothing to say any more; it may come back.
+        self.tails.iter_mut().any(|tail| tail.read(mark, self.rules).unwrap_or(false))
+    }
+
+    fn discover(&mut self) {
+        let mut found = Vec::new();
+        // The first that is there; it may itself be a link, which its owner made.
+        if let Some(dir) = self.dirs.iter().find_map(|dir| dir.canonicalize().ok()) {
+            self.walk(&dir, self.rules.depth, &mut ENTRIES.clone(), &mut found);
+        }
+        found.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+        for (_, path) in found.into_iter().take(FILES.saturating_sub(self.tails.len())) {
+            self.tails.push(Tail { path, seen: 0 });
+        }
+    }
+
+    fn walk(&self, dir: &Path, depth: u8, left: &mut usize, found: &mut Vec<(SystemTime, PathBuf)>) {
+        let Ok(entries) = fs::read_dir(dir) else { return };
+        let mut entries: Vec<_> = entries.filter_map(Result::ok).take(*left).collect();
+        *left -= entries.len();
+        // Names begin with a date where there may be many.
+        entries.sort_by_key(|entry| std::cmp::Reverse(entry.file_name()));
+        for entry in entries {
+            let Ok(kind) = entry.file_type() else { continue };
+            if kind.is_dir() && depth > 0 {
+                self.walk(&entry.path(), depth - 1, left, found);
+            } else if kind.is_file() && depth == 0 {
+                found.extend(self.candidate(&entry));
+            }
+        }
+    }
+
+    fn candidate(&self, entry: &fs::DirEntry) -> Option<(SystemTime, PathBuf)> {
+        let path = entry.path();
+        let fits = line::fits(entry.file_name().to_str()?, &self.rules.file);
+        let touched = entry.metadata().and_then(|file| file.modified()).ok()?;
+        let is_new = touched >= self.since && self.tails.iter().all(|tail| tail.path != path);
+        (fits && is_new).then_some((touched, path))
+    }
+}
+
+impl Tail {
+    fn read(&mut self, mark: &str, rules: &Records) -> io::Result<bool> {
+        // No link, and no pipe that would block.
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
+        let mut file = OpenOptions::new().read(true).custom_flags(flags).open(&self.path)?;
+        let about = file.metadata()?;
+        let Some(text) = self.news(&mut file, &about)? else { return Ok(false) };
+        let mut at = self.seen;
+        for line in text.split_inclusive(|byte| *byte == b'\n') {
+            at += line.len() as u64;
+            if !line.ends_with(b"\n") {
+                break;
+            }
+            self.seen = at;
+            if line::is_turn(&String::from_utf8_lossy(line), mark, &rules.all) {
+                return Ok(true);
+            }
+        }
+        if self.seen + BYTES <= at {
+            // No line ends in so much: not what we look for.
+            self.seen = at;
+        }
+        Ok(false)
+    }
+
+    /// What was added, as far as one look goes.
+    fn news(&mut self, file: &mut File, about: &Metadata) -> io::Result<Option<Vec<u8>>> {
+        if about.len() < self.seen {
+            // Written anew.
+            self.seen = 0;
+        }
+        if !about.is_file() || about.len() == self.seen {
+            return Ok(None);
+        }
+        if self.seen == 0 && about.len() > BYTES {
+            // A session from before that goes on: its past is not ours. The first line that is seen is a part of
+            // one, which no turn of ours is.
+            self.seen = about.len() - BYTES;
+        }
+        file.seek(SeekFrom::Start(self.seen))?;
+        let mut text = Vec::new();
+        file.take(BYTES).read_to_end(&mut text)?;
+        Ok(Some(text))
+    }
+}
+
+/// A directory of the rules for a child with this environment: `~` and `$NAME` at the start are its own. `None`
+/// when it has no such variable, or one that is not an absolute path.
+fn expand(dir: &str, env: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
+    let (first, rest) = dir.split_once('/').unwrap_or((dir, ""));
+    let name = if first == "~" { "HOME" } else { first.strip_prefix('$')? };
+    let base = env(name).filter(|base| base.is_absolute())?;
+    Some(base.join(rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Write, os::unix::fs::symlink};
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const RULES: &str = r#"
+        dirs = ["$TOOL_HOME/sessions", "~/.tool/sessions"]
+        file = "run-*.jsonl"
+        depth = 1
+        format = "jsonl"
+        all = ['"role":"user"']
+    "#;
+
+    fn rules() -> &'static Records {
+        Box::leak(Box::new(toml::from_str(RULES).unwrap()))
+    }
+
+    struct Home(TempDir);
+
+    impl Home {
+        fn new() -> Self {
+            let home = TempDir::new().unwrap();
+            fs::create_dir_all(home.path().join(".tool/sessions/22")).unwrap();
+            Self(home)
+        }
+
+        fn file(&self, name: &str) -> PathBuf {
+            self.0.path().join(".tool/sessions").join(name)
+        }
+
+        fn say(&self, name: &str, text: &str) {
+            let mut file = OpenOptions::new().create(true).append(true).open(self.file(name)).unwrap();
+            file.write_all(text.as_bytes()).unwrap();
+        }
+
+        fn files(&self) -> Files {
+            let home = self.0.path().to_owned();
+            Files::new(rules(), move |name| (name == "HOME").then(|| home.clone()), SystemTime::now())
+        }
+    }
+
+    fn turn(id: &str) -> String {
+        format!("{{\"role\":\"user\",\"text\":\"[relay DM from a · msg {id} · 1:00]\\nhi\"}}\n")
+    }
+
+    #[test]
+    fn a_turn_is_found_when_its_line_is_whole() {
+        let home = Home::new();
+        let mut files = home.files();
+        assert!(!files.look("msg 7"), "there is no file yet");
+        let line = turn("7");
+        let (half, rest) = line.split_at(30);
+        home.say("22/run-1.jsonl", "{\"first\":1}\n");
+        home.say("22/run-1.jsonl", half);
+        assert!(!files.look("msg 7"));
+        home.say("22/run-1.jsonl", rest);
+        assert!(files.look("msg 7"));
+        assert!(!files.look("msg 7"), "only what is new is read");
+    }
+
+    #[test]
+    fn two_turns_of_one_look_are_both_found() {
+        let home = Home::new();
+        let mut files = home.files();
+        home.say("22/run-1.jsonl", &(turn("7") + &turn("8")));
+        assert!(files.look("msg 7"));
+        assert!(files.look("msg 8"));
+    }
+
+    #[test]
+    fn only_files_of_the_name_the_place_and_the_time_are_read() {
+        let home = Home::new();
+        let outside = home.0.path().join("outside.jsonl");
+        fs::write(&outside, turn("7")).unwrap();
+        symlink(&outside, home.file("22/run-link.jsonl")).unwrap();
+        symlink(home.0.path(), home.file("23")).unwrap();
+        home.say("run-above.jsonl", &turn("7"));
+        home.say("22/walk-1.jsonl", &turn("7"));
+        home.say("22/run-old.jsonl", &turn("7"));
+        let old = SystemTime::now() - Duration::from_secs(60);
+        File::options().append(true).open(home.file("22/run-old.jsonl")).unwrap().set_modified(old).unwrap();
+        assert!(!home.files().look("msg 7"));
+        home.say("22/run-old.jsonl", &turn("8"));
+        assert!(home.files().look("msg 8"), "a session that goes on");
+    }
+
+    #[test]
+    fn a_file_that_was_swapped_for_a_link_is_not_followed() {
+        let home = Home::new();
+        let mut files = home.files();
+        home.say("22/run-1.jsonl", "{}\n");
+        assert!(!files.look("msg 7"));
+        let outside = home.0.path().join("outside.jsonl");
+        fs::write(&outside, turn("7")).unwrap();
+        fs::remove_file(home.file("22/run-1.jsonl")).unwrap();
+        symlink(&outside, home.file("22/run-1.jsonl")).unwrap();
+        assert!(!files.look("msg 7"));
+    }
+
+    #[test]
+    fn of_a_large_file_only_the_end_is_read() {
+        let home = Home::new();
+        let filler = format!("{{\"x\":\"{}\"}}\n", "y".repeat(1000));
+        home.say("22/run-1.jsonl", &turn("6"));
+        home.say("22/run-1.jsonl", &filler.repeat(2000));
+        home.say("22/run-1.jsonl", &turn("7"));
+        let mut files = home.files();
+        assert!(!files.look("msg 6"));
+        let mut files = home.files();
+        assert!(files.look("msg 7"));
+        // A line without an end does not stop it.
+        home.say("22/run-1.jsonl", &"z".repeat(3 << 20));
+        home.say("22/run-1.jsonl", "\n");
+        home.say("22/run-1.jsonl", &turn("8"));
+        assert!((0..8).any(|_| files.look("msg 8")));
+    }
+
+    #[test]
+    fn the_directory_is_that_of_the_childs_own_environment() {
+        let env = |name: &str| match name {
+            "HOME" => Some(PathBuf::from("/home/a")),
+            "TOOL_HOME" => Some(PathBuf::from("relative")),
+            _ => None,
+        };
+        assert_eq!(expand("~/.tool/x", env), Some("/home/a/.tool/x".into()));
+        assert_eq!(expand("$HOME", env), Some("/home/a".into()));
+        for none in ["$TOOL_HOME/x", "$OTHER/x", "/etc", "x"] {
+            assert_eq!(expand(none, env), None, "{none}");
+        }
+    }
+}

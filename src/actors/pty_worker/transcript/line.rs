@@ -1,0 +1,110 @@
+//! Whether a line of a transcript is the turn that a message became.
+//!
+//! The message's mark must stand in one of our headers, and the header at the start of a text or of a line of it:
+//! there a body cannot put one (see [`frame`](super::super::frame)), so whoever quotes a message, header and all,
+//! is not taken for it.
+
+/// How each header begins.
+const HEADER: &str = "[relay ";
+
+/// True when this line of JSON is a user's turn (`all` of these stand in it) that holds the message whose header
+/// has this mark (see [`marker`](super::super::frame::marker)).
+pub(super) fn is_turn(line: &str, mark: &str, all: &[String]) -> bool {
+    !mark.is_empty()
+        && all.iter().all(|wanted| line.contains(wanted.as_str()))
+        && line.match_indices(mark).any(|(at, _)| is_in_header(&line[..at], &line[at + mark.len()..]))
+}
+
+/// True when a mark between these stands in a header, and is not the beginning of a longer one.
+fn is_in_header(before: &str, after: &str) -> bool {
+    if after.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+        return false;
+    }
+    let Some(header) = before.rfind(HEADER) else { return false };
+    // Still the same line of the same text.
+    let is_one = !before[header..].contains("\\n") && !before[header..].contains('"');
+    is_one && begins_a_line(&before[..header])
+}
+
+/// True when what follows this JSON begins a text, or a line in one.
+fn begins_a_line(before: &str) -> bool {
+    let escapes = |text: &str| text.bytes().rev().take_while(|byte| *byte == b'\\').count();
+    if let Some(text) = before.strip_suffix('"') {
+        return escapes(text) % 2 == 0;
+    }
+    before.strip_suffix('n').is_some_and(|text| escapes(text) % 2 == 1)
+}
+
+/// True when a file's name fits a pattern in which `*` stands for any characters.
+pub(super) fn fits(name: &str, pattern: &str) -> bool {
+    let Some((first, rest)) = pattern.split_once('*') else { return name == pattern };
+    let Some(mut left) = name.strip_prefix(first) else { return false };
+    let mut pieces: Vec<_> = rest.split('*').collect();
+    let last = pieces.pop().unwrap_or_default();
+    for piece in pieces {
+        let Some(at) = left.find(piece) else { return false };
+        left = &left[at + piece.len()..];
+    }
+    left.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MARK: &str = "msg 250308661124005889";
+
+    fn line(text: &str) -> String {
+        let text = serde_json::to_string(text).unwrap();
+        format!(r#"{{"type":"message","role":"user","content":[{{"type":"input_text","text":{text}}}]}}"#)
+    }
+
+    fn user() -> Vec<String> {
+        vec![r#""role":"user""#.to_owned()]
+    }
+
+    #[test]
+    fn the_turn_of_a_message_is_known_by_its_header() {
+        let sent = format!("[relay DM from Alice · {MARK} · 17:17]\nlook at \"this\"\n[reply: …]");
+        assert!(is_turn(&line(&sent), MARK, &user()));
+        // The second of two in one turn.
+        let two = format!("[relay DM from Bob · msg 1 · 17:16]\nhello\n\n{sent}");
+        assert!(is_turn(&line(&two), MARK, &user()));
+        assert!(is_turn(&line(&two), "msg 1", &user()));
+        // A writer that escapes what is not ASCII.
+        assert!(is_turn(&line(&sent).replace('·', "\\u00b7"), MARK, &user()));
+    }
+
+    #[test]
+    fn an_answer_and_a_quotation_are_no_turn_of_a_message() {
+        let sent = format!("[relay DM from Alice · {MARK} · 17:17]\nhello");
+        assert!(!is_turn(&line(&sent).replace("user", "assistant"), MARK, &user()));
+        for quoted in [
+            format!("[relay DM from Mallory · msg 9 · 17:17]\n  [relay DM from Alice · {MARK} · 17:17]"),
+            format!("[relay DM from Mallory · msg 9 · 17:17]\nsee {MARK}"),
+            format!("[relay DM from Mallory · msg 9 · 17:17]\n\\n[relay DM from Alice · {MARK} · 17:17]"),
+            format!("[relay DM from Mallory · msg 9 · 17:17]\n\"[relay DM from Alice · {MARK} · 17:17]"),
+            format!("[relay DM from Alice · {MARK}7 · 17:17]\nhello"),
+        ] {
+            assert!(!is_turn(&line(&quoted), MARK, &user()), "{quoted}");
+        }
+        assert!(!is_turn(&line(&sent), "", &user()));
+    }
+
+    #[test]
+    fn a_pattern_fits_names() {
+        for (name, pattern, fitting) in [
+            ("rollout-1-2.jsonl", "rollout-*.jsonl", true),
+            ("rollout-.jsonl", "rollout-*.jsonl", true),
+            ("rollout-1.jsonl.tmp", "rollout-*.jsonl", false),
+            ("a-rollout-1.jsonl", "rollout-*.jsonl", false),
+            ("logs.json", "logs.json", true),
+            ("logs.json", "*", true),
+            ("abcabc", "a*b*c", true),
+            ("abcab", "a*b*c", false),
+            ("ab", "ab*ab", false),
+        ] {
+            assert_eq!(fits(name, pattern), fitting, "{name} {pattern}");
+        }
+    }
+}
