@@ -56,6 +56,11 @@ impl Api {
         self.ask(|| self.request(Method::POST, path).send_json(body)).await
     }
 
+    /// Asks for something to be so from now on.
+    pub(super) async fn put(&self, path: &str, body: &impl Serialize) -> Result<Answer, Failure> {
+        self.ask(|| self.request(Method::PUT, path).send_json(body)).await
+    }
+
     /// Asks for something to be ended.
     pub(super) async fn delete(&self, path: &str, body: &impl Serialize) -> Result<Answer, Failure> {
         self.ask(|| self.request(Method::DELETE, path).send_json(body)).await

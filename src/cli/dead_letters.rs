@@ -10,9 +10,6 @@ use super::{
 };
 use crate::config::Env;
 
-/// How much of a text the list shows.
-const TEXT_SHOWN: usize = 60;
-
 /// `relay-broker dead-letters`
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -123,7 +120,7 @@ fn list(listing: Listing) -> Result<Exit, Failure> {
             letter.at.unwrap_or_else(|| "-".to_owned()),
             letter.attempts.to_string(),
             ui::plain(&letter.reason),
-            shortened(&letter.body),
+            ui::shortened(&letter.body),
         ]
     };
     let rows: Vec<_> = listing.dead_letters.into_iter().map(row).collect();
@@ -143,25 +140,4 @@ fn report(reply: &Reply) -> Result<(), Failure> {
         ui::line(&format!("{} of {}: {}", failed.id, failed.name, failed.message))?;
     }
     Ok(())
-}
-
-/// The beginning of a text, on one line.
-fn shortened(text: &str) -> String {
-    let line = ui::plain(text.lines().next().unwrap_or_default());
-    if line.chars().count() <= TEXT_SHOWN && !text.contains('\n') {
-        return line;
-    }
-    line.chars().take(TEXT_SHOWN).chain(['…']).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_long_text_is_shown_by_its_beginning() {
-        assert_eq!(shortened("short"), "short");
-        assert_eq!(shortened("one\ntwo"), "one…");
-        assert_eq!(shortened(&"x".repeat(61)).chars().count(), TEXT_SHOWN + 1);
-    }
 }

@@ -29,6 +29,7 @@ pub(super) struct Args {
 struct Explained {
     summary: String,
     process: Process,
+    state: Option<State>,
     last_message: Option<Message>,
     cursor: Option<Cursor>,
     screen: Option<Screen>,
@@ -41,6 +42,19 @@ struct Process {
     program: Option<String>,
     cwd: Option<String>,
     uptime_ms: Option<u64>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct State {
+    dialog: Option<Dialog>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Dialog {
+    text: String,
+    choices: Vec<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -88,6 +102,10 @@ fn tell(agent: &Explained) -> String {
     let mut lines = vec![ui::plain(&agent.summary), String::new()];
     lines.push(format!("process  {}", process(&agent.process)));
     lines.push(format!("message  {}", agent.last_message.as_ref().map_or("none yet".to_owned(), message)));
+    if let Some(dialog) = agent.state.as_ref().and_then(|state| state.dialog.as_ref()) {
+        lines.push(format!("asks     answer with one of: {}", ui::plain(&dialog.choices.join(", "))));
+        lines.extend(dialog.text.lines().map(|line| format!("  | {}", ui::plain(line))));
+    }
     if let Some(cursor) = &agent.cursor {
         let Cursor { received, injected, journalled, acked, held, gaps, dead_letters } = cursor;
         lines.push(format!(
@@ -136,6 +154,7 @@ mod tests {
         let answer = r#"{
             "name": "al", "summary": "al is idle; nothing to do", "next": null,
             "process": {"pid": 7, "program": "bash", "cwd": "/w", "uptime_ms": 3000},
+            "state": {"dialog": {"id": "q", "text": "Trust this folder?", "choices": ["yes", "no"]}},
             "last_message": {"delivery_id": "d", "msg_id": "m1", "seq": 1, "from": "bob",
                              "rung": "consumed", "waiting_for": ""},
             "cursor": {"received": 1, "injected": 1, "journalled": 1, "acked": 1, "held": 0, "gaps": 0},
@@ -146,8 +165,9 @@ mod tests {
         assert_eq!(lines[0], "al is idle; nothing to do");
         assert_eq!(lines[2], "process  pid 7, bash in /w, for 3 s");
         assert_eq!(lines[3], "message  m1 from bob: consumed");
-        assert!(lines[4].starts_with("mailbox  received 1, injected 1, on disk 1, acked 1"));
-        assert_eq!(lines[6], "  | $ \u{FFFD}[31mhi");
+        assert_eq!(lines[4..6], ["asks     answer with one of: yes, no", "  | Trust this folder?"]);
+        assert!(lines[6].starts_with("mailbox  received 1, injected 1, on disk 1, acked 1"));
+        assert_eq!(lines[8], "  | $ \u{FFFD}[31mhi");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use crate::config::Env;
 
 mod actors;
+mod answer;
 mod broker;
 mod client;
 mod connection;
@@ -16,6 +17,7 @@ mod down;
 mod exit;
 mod explain;
 mod find;
+mod hold;
 mod init;
 mod lock;
 mod logging;
@@ -64,6 +66,14 @@ enum Command {
     Release(release::Args),
     /// Say where an agent's last message is and what it waits for.
     Explain(explain::Args),
+    /// Hold an agent's messages back until they are let through.
+    Hold(hold::Whose),
+    /// Let through what is held now, once.
+    Flush(hold::FlushArgs),
+    /// Let an agent's messages go in as they come; the opposite of `hold`.
+    Auto(hold::Whose),
+    /// Answer a dialog that an agent's program has opened.
+    Answer(answer::Args),
     /// Show an agent's screen.
     Snapshot(snapshot::Args),
     /// List the messages that could not be put into an agent, or try them again.
@@ -105,6 +115,10 @@ impl Cli {
             Command::Send(args) => send::run(args, env),
             Command::Release(args) => release::run(&args, env),
             Command::Explain(args) => explain::run(&args, env),
+            Command::Hold(args) => hold::hold(&args, env),
+            Command::Flush(args) => hold::flush(&args, env),
+            Command::Auto(args) => hold::auto(&args, env),
+            Command::Answer(args) => answer::run(&args, env),
             Command::Snapshot(args) => snapshot::run(&args, env),
             Command::DumpPty(args) => snapshot::dump(args, env),
             Command::DeadLetters(args) => dead_letters::run(&args, env),

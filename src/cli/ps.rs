@@ -8,7 +8,7 @@ use super::{
     find::Where,
     ui,
 };
-use crate::config::Env;
+use crate::{config::Env, messages::hold::DeliveryMode};
 
 /// `relay-broker ps`
 #[derive(Debug, clap::Args)]
@@ -45,7 +45,19 @@ struct Agent {
     #[serde(default)]
     pending_messages: u64,
     #[serde(default)]
+    held_back: u64,
+    #[serde(default)]
+    delivery_mode: DeliveryMode,
+    #[serde(default)]
+    dialog: Option<Dialog>,
+    #[serde(default)]
     last_activity_ms: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Dialog {
+    text: String,
+    choices: Vec<String>,
 }
 
 /// Lists them.
@@ -70,6 +82,7 @@ pub(super) fn run(args: &Args, env: &Env) -> Result<Exit, Failure> {
 }
 
 fn row(agent: Agent) -> Vec<String> {
+    let (mail, why) = (mail(&agent), why(&agent));
     let unknown = || "-".to_owned();
     // Only in its usual life does the terminal's word say more than the registry's.
     let live = agent.phase.as_deref().is_none_or(|phase| phase == "live");
@@ -78,10 +91,29 @@ fn row(agent: Agent) -> Vec<String> {
         agent.name,
         agent.pid.map_or_else(unknown, |pid| pid.to_string()),
         state,
-        agent.pending_messages.to_string(),
+        mail,
         agent.last_activity_ms.map_or_else(unknown, ui::span),
         agent.cli.map_or_else(unknown, |cli| ui::plain(&cli)),
         agent.channels.iter().map(|name| format!("#{name}")).collect::<Vec<_>>().join(" "),
-        ui::plain(&agent.because),
+        why,
     ]
+}
+
+/// How many messages wait, and whether a person holds them back.
+fn mail(agent: &Agent) -> String {
+    match agent.delivery_mode {
+        DeliveryMode::AutoInject => agent.pending_messages.to_string(),
+        DeliveryMode::ManualFlush => format!("{} ({} held)", agent.pending_messages, agent.held_back),
+    }
+}
+
+/// Why it is in its state, and how an open dialog is answered.
+fn why(agent: &Agent) -> String {
+    match &agent.dialog {
+        None => ui::plain(&agent.because),
+        Some(Dialog { text, choices }) => {
+            let asked = ui::shortened(text.trim());
+            format!("asks: {asked} answer it with one of: {}", ui::plain(&choices.join(", ")))
+        }
+    }
 }

@@ -2,6 +2,9 @@
 
 use std::io::{self, Write};
 
+/// How much of a text a table shows.
+const TEXT_SHOWN: usize = 60;
+
 /// Writes a text and a line break.
 ///
 /// # Errors
@@ -63,6 +66,15 @@ pub(super) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect()
 }
 
+/// The beginning of a text, on one line.
+pub(super) fn shortened(text: &str) -> String {
+    let line = plain(text.lines().next().unwrap_or_default());
+    if line.chars().count() <= TEXT_SHOWN && !text.contains('\n') {
+        return line;
+    }
+    line.chars().take(TEXT_SHOWN).chain(['…']).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,5 +96,12 @@ mod tests {
     #[test]
     fn text_of_others_cannot_steer_the_terminal() {
         assert_eq!(plain("a\u{1b}[2Jb\u{9b}c"), "a\u{FFFD}[2Jb\u{FFFD}c");
+    }
+
+    #[test]
+    fn a_long_text_is_shown_by_its_beginning() {
+        assert_eq!(shortened("short"), "short");
+        assert_eq!(shortened("one\ntwo"), "one…");
+        assert_eq!(shortened(&"x".repeat(61)).chars().count(), TEXT_SHOWN + 1);
     }
 }

@@ -1,6 +1,7 @@
 //! Agents: spawn, list, release, keystrokes, size, screen; and a message to one.
 
 use std::{
+    collections::HashMap,
     sync::{PoisonError, atomic::Ordering},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -24,8 +25,9 @@ use super::{
 use crate::{
     ids::{AgentName, MsgId},
     messages::{
-        delivery::Mode,
-        pty::{AgentState, Input, Resize, Snapshot, TakeSnapshot, TermSize},
+        delivery::{CursorView, Mode},
+        hold::DeliveryMode,
+        pty::{AgentState, Dialog, Input, Resize, Snapshot, TakeSnapshot, TermSize},
         release::{Release, Released},
         send::{Recipient, SendMessage},
         spawn::{AgentPhase, AgentView, Origin, Spawn},
@@ -33,7 +35,7 @@ use crate::{
 };
 
 /// For a terminal's answer (spec/api 2.4).
-const WORKER_TIME: Duration = Duration::from_secs(5);
+pub(super) const WORKER_TIME: Duration = Duration::from_secs(5);
 /// For the engine's answer to a message (spec/api 2.3).
 const SEND_TIME: Duration = Duration::from_secs(30);
 
@@ -106,14 +108,20 @@ pub(super) struct Listed {
     state: Option<AgentState>,
     because: String,
     ready: bool,
+    /// Messages that have come and are not in, whatever they wait for.
     pending_messages: usize,
+    delivery_mode: DeliveryMode,
+    /// Those of them that a person holds back.
+    held_back: usize,
+    /// What its program asks.
+    dialog: Option<Dialog>,
     uptime_secs: u64,
     cwd: String,
 }
 
 impl Listed {
-    /// The entry of an agent at this time.
-    pub(super) fn new(view: AgentView, now: SystemTime) -> Self {
+    /// The entry of an agent at this time, with what its cursor shows of itself.
+    fn new(view: AgentView, cursor: Option<&CursorView>, now: SystemTime) -> Self {
         let detail = view
             .worker
             .as_ref()
@@ -147,7 +155,10 @@ impl Listed {
             state: detail.state,
             because: detail.because,
             ready,
-            pending_messages: detail.queued,
+            pending_messages: detail.queued + cursor.map_or(0, |cursor| cursor.waiting),
+            delivery_mode: cursor.map(|cursor| cursor.delivery_mode).unwrap_or_default(),
+            held_back: cursor.map_or(0, |cursor| cursor.held_back),
+            dialog: detail.dialog,
             uptime_secs: now.duration_since(view.since).map_or(0, |age| age.as_secs()),
             cwd: view.spec.cwd.display().to_string(),
         }
@@ -179,11 +190,24 @@ pub(super) fn rfc3339(ms: u64) -> Option<String> {
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000).ok()?.format(&Rfc3339).ok()
 }
 
+/// Every agent, as lists show it.
+///
+/// # Errors
+/// When the registry does not answer.
+pub(super) async fn listed(api: &Api) -> Result<Vec<Listed>, ApiError> {
+    let now = SystemTime::now();
+    let agents = api.agents().await?;
+    let cursors: HashMap<_, _> = api.cursors().into_iter().collect();
+    let listed = |view: AgentView| {
+        let cursor = cursors.get(view.spec.name.as_str());
+        Listed::new(view, cursor, now)
+    };
+    Ok(agents.into_iter().map(listed).collect())
+}
+
 /// `GET /api/spawned`
 pub(super) async fn list(api: Data<Api>) -> Result<HttpResponse, ApiError> {
-    let now = SystemTime::now();
-    let agents: Vec<_> = api.agents().await?.into_iter().map(|view| Listed::new(view, now)).collect();
-    Ok(HttpResponse::Ok().json(json!({ "agents": agents })))
+    Ok(HttpResponse::Ok().json(json!({ "agents": listed(&api).await? })))
 }
 
 #[derive(Default, Deserialize)]
@@ -366,7 +390,7 @@ pub(super) async fn snapshot(
     })))
 }
 
-fn worker_silent(name: &str) -> ApiError {
+pub(super) fn worker_silent(name: &str) -> ApiError {
     ApiError::timed_out("worker_timeout", "the agent's terminal did not answer in time").about(name)
 }
 

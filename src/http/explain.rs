@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::messages::{
     delivery::{CursorView, LastDelivery, Rung},
+    hold::DeliveryMode,
     process::ExitRecord,
     pty::{AgentState, WorkerDetail},
     readiness::Readiness,
@@ -46,6 +47,10 @@ pub(super) fn explain(facts: &Facts<'_>) -> Verdict {
         let message = message_of(facts);
         clauses.push(message.text);
         next = next.or(message.next);
+        if let Some(hold) = facts.cursor.and_then(|cursor| hold_of(facts.name, cursor)) {
+            clauses.push(hold.text);
+            next = next.or(hold.next);
+        }
         if let Some(letters) = letters_of(facts.dead_letters) {
             clauses.push(letters);
             next = next.or_else(|| Some("see why with `relay-broker dead-letters`".to_owned()));
@@ -126,12 +131,20 @@ fn live(name: &str, worker: &WorkerDetail, quiet_for: Option<Duration>) -> Findi
     let because = if worker.because.is_empty() { String::new() } else { format!(" ({})", worker.because) };
     let quiet = quiet_for
         .map_or_else(|| ", no output yet".to_owned(), |quiet| format!(", last output {} ago", rough(quiet)));
-    let answer = format!("look at its screen below and answer it: POST /api/input/{name}");
     match worker.state {
         None | Some(AgentState::Starting) => {
             Finding::and_more(format!("has not shown yet that it is ready{because}{quiet}"), None)
         }
-        Some(AgentState::Blocked) => Finding::and_more(format!("is blocked{because}{quiet}"), Some(answer)),
+        Some(AgentState::Blocked) => Finding::and_more(
+            format!("is blocked{because}{quiet}"),
+            Some(match &worker.dialog {
+                Some(dialog) => format!(
+                    "answer it with `relay-broker answer {name} CHOICE`, where CHOICE is one of: {}",
+                    dialog.choices.join(", ")
+                ),
+                None => format!("look at its screen below and answer it: POST /api/input/{name}"),
+            }),
+        ),
         Some(AgentState::Idle) => Finding::and_more(format!("is idle{because}{quiet}"), None),
         Some(AgentState::Working) => Finding::and_more(format!("is working{because}{quiet}"), None),
         Some(AgentState::NotReading) => Finding::and_more(
@@ -177,6 +190,23 @@ fn message_of(facts: &Facts<'_>) -> Message {
         message.text.push_str(&missing);
     }
     message
+}
+
+/// What a person holds back. Nothing to do while nothing waits.
+fn hold_of(name: &str, cursor: &CursorView) -> Option<Message> {
+    if cursor.delivery_mode == DeliveryMode::AutoInject {
+        return None;
+    }
+    let waiting = match cursor.held_back {
+        0 => "none is waiting".to_owned(),
+        1 => "1 is waiting".to_owned(),
+        n => format!("{n} are waiting"),
+    };
+    let text = format!("its messages are held until a person lets them through, {waiting}");
+    let flush = format!(
+        "let them through with `relay-broker flush {name}`, or for good with `relay-broker auto {name}`"
+    );
+    Some(Message { text, next: (cursor.held_back > 0).then_some(flush) })
 }
 
 fn letters_of(count: usize) -> Option<String> {
@@ -236,7 +266,7 @@ mod tests {
     use super::*;
     use crate::{
         ids::{NodeId, NodeName, Seq},
-        messages::process::EndedBy,
+        messages::{process::EndedBy, pty::Dialog},
     };
 
     struct Case {
@@ -339,6 +369,42 @@ mod tests {
                     ..idle()
                 },
                 "alice is blocked (dialog: Trust this folder?), last output 4 s ago; its last message (seq 3 from bob) is queued for the terminal and waits for: the dialog to be answered; next: look at its screen below and answer it: POST /api/input/alice",
+            ),
+            (
+                Case {
+                    worker: Some(WorkerDetail {
+                        dialog: Some(Dialog {
+                            id: "q".into(),
+                            rule: "trust".into(),
+                            text: "Trust this folder?".into(),
+                            choices: vec!["yes".into(), "no".into()],
+                        }),
+                        ..worker(AgentState::Blocked, "dialog")
+                    }),
+                    ..idle()
+                },
+                "alice is blocked (dialog), last output 4 s ago; no message has come for it yet; next: answer it with `relay-broker answer alice CHOICE`, where CHOICE is one of: yes, no",
+            ),
+            (
+                Case {
+                    cursor: Some(CursorView {
+                        delivery_mode: DeliveryMode::ManualFlush,
+                        ..CursorView::default()
+                    }),
+                    ..idle()
+                },
+                "alice is idle (prompt at row 3), last output 4 s ago; no message has come for it yet; its messages are held until a person lets them through, none is waiting; nothing to do",
+            ),
+            (
+                Case {
+                    cursor: Some(CursorView {
+                        delivery_mode: DeliveryMode::ManualFlush,
+                        held_back: 1,
+                        ..cursor(None, "a person", 2)
+                    }),
+                    ..idle()
+                },
+                "alice is idle (prompt at row 3), last output 4 s ago; its last message (seq 3 from bob) has not begun and waits for: a person; its messages are held until a person lets them through, 1 is waiting; next: let them through with `relay-broker flush alice`, or for good with `relay-broker auto alice`",
             ),
             (
                 Case { cursor: Some(cursor(Some(Rung::Landed), "the composer to take it", 2)), ..idle() },

@@ -11,10 +11,12 @@ mod body;
 mod connection;
 mod dead_letters;
 mod debug;
+mod dialog;
 mod error;
 mod events;
 mod explain;
 mod guard;
+mod hold;
 mod hosts;
 mod input_stream;
 mod lease;
@@ -38,7 +40,7 @@ use actix_web::{
         header::{self, HeaderValue},
     },
     middleware::from_fn,
-    web::{self, Data, PathConfig, QueryConfig, ServiceConfig, delete, get, post},
+    web::{self, Data, PathConfig, QueryConfig, ServiceConfig, delete, get, post, put},
 };
 use tracing::error;
 
@@ -272,6 +274,11 @@ fn routes(app: &mut ServiceConfig, faults: bool) {
     at("/api/spawned", "GET", vec![get().to(agents::list)]);
     at("/api/spawned/{name}", "DELETE", vec![delete().to(agents::release)]);
     at("/api/spawned/{name}/snapshot", "GET", vec![get().to(agents::snapshot)]);
+    let delivery_mode = "/api/spawned/{name}/delivery-mode";
+    at(delivery_mode, "GET, PUT", vec![get().to(hold::mode), put().to(hold::set_mode)]);
+    at("/api/spawned/{name}/pending", "GET", vec![get().to(hold::pending)]);
+    at("/api/spawned/{name}/flush", "POST", vec![post().to(hold::flush)]);
+    at("/api/spawned/{name}/answer", "POST", vec![post().to(dialog::answer)]);
     at("/api/send", "POST", vec![post().to(agents::send)]);
     at("/api/input/{name}", "POST", vec![post().to(agents::input)]);
     at("/api/input/{name}/stream", "GET", vec![get().to(input_stream::open)]);

@@ -8,7 +8,7 @@ use tracing::info;
 
 use super::{
     SessionMode,
-    agents::{Listed, unix_ms},
+    agents::{self, unix_ms},
     api::Api,
     error::ApiError,
 };
@@ -88,8 +88,7 @@ pub(super) async fn renew(api: Data<Api>) -> HttpResponse {
 
 /// `GET /api/status`
 pub(super) async fn status(api: Data<Api>) -> Result<HttpResponse, ApiError> {
-    let now = SystemTime::now();
-    let agents: Vec<_> = api.agents().await?.into_iter().map(|view| Listed::new(view, now)).collect();
+    let agents = agents::listed(&api).await?;
     Ok(HttpResponse::Ok().json(json!({
         "agent_count": agents.len(),
         "agents": agents,

@@ -21,7 +21,7 @@ use crate::{
     ids::{AgentName, EventSeq, MsgId, Seq},
     messages::{
         dead_letter::{DeadLetter, Letters, RedeliverRefused, Redelivery},
-        delivery::{CursorView, LastDelivery, ObserveCursor, Rung},
+        delivery::{CursorView, LastDelivery, Mode, Note, ObserveCursor, Rung},
         hold::{
             DeliveryMode, Flush, GetDeliveryMode, HoldDoors, ListPending, ModeConflict, ModeSet, Pending,
             SetDeliveryMode,
@@ -380,6 +380,11 @@ impl House {
     async fn post(&self, path: &str, body: &str) -> Got {
         let kind = if body.is_empty() { "" } else { "content-type: application/json\r\n" };
         self.with("POST", path, &format!("host: localhost\r\nx-api-key: {KEY}\r\n{kind}"), body).await
+    }
+
+    async fn put(&self, path: &str, body: &Value) -> Got {
+        let head = format!("host: localhost\r\nx-api-key: {KEY}\r\ncontent-type: application/json\r\n");
+        self.with("PUT", path, &head, &body.to_string()).await
     }
 
     fn publish(&self, detail: impl ToString) {
@@ -962,4 +967,48 @@ async fn dead_letters_are_listed_and_tried_again_one_or_all() {
     lock(&house.script).letters.clear();
     let none = house.post(path, r#"{"all":true}"#).await;
     assert_eq!((none.status, none.json()["success"].clone()), (200, json!(true)));
+}
+
+#[actix::test]
+async fn messages_are_held_listed_and_let_through_in_the_shapes_that_clients_read() {
+    let house = house();
+    let at = "/api/spawned/al/delivery-mode";
+    assert_eq!(house.get(at).await.json(), json!({"mode": "auto_inject"}));
+    let held = house.put(at, &json!({"mode": "manual_flush", "previous": "auto_inject"})).await;
+    assert_eq!(held.json(), json!({"mode": "manual_flush", "previous": "auto_inject", "flushed": 2}));
+    for (mode, path, status, code) in [
+        (json!({"mode": "auto_inject", "expect": "auto_inject"}), at, 409, "delivery_mode_conflict"),
+        (json!({"mode": "sometimes"}), at, 400, "invalid_mode"),
+        (json!({}), at, 400, "invalid_mode"),
+        (json!({"mode": "auto_inject"}), "/api/spawned/nobody/delivery-mode", 404, "agent_not_found"),
+    ] {
+        let refused = house.put(path, &mode).await;
+        assert_eq!(
+            (refused.status, refused.json()["code"].as_str()),
+            (status, Some(code)),
+            "{}",
+            refused.body
+        );
+    }
+    let note = Note {
+        from: "bob".into(),
+        target: "al".into(),
+        thread: None,
+        msg_id: MsgId::from("m1"),
+        body: "fuel is low".into(),
+        sent_at: None,
+        system: false,
+    };
+    let pending =
+        |id: &str| Pending { delivery: id.into(), note: note.clone(), mode: Mode::Steer, queued_at_ms: 7 };
+    lock(&house.script).pending = vec![pending("d1"), pending("d2")];
+    assert_eq!(
+        house.get("/api/spawned/al/pending").await.json()["pending"][0],
+        json!({"from": "bob", "body": "fuel is low", "target": "al", "priority": 0, "mode": "steer",
+            "queued_at_ms": 7, "event_id": "m1", "delivery_id": "d1"})
+    );
+    assert_eq!(house.post("/api/spawned/al/flush", "").await.json(), json!({"flushed": 2}));
+    assert_eq!(house.post("/api/spawned/al/flush", r#"{"id":"d2"}"#).await.json(), json!({"flushed": 1}));
+    let refused = house.post("/api/spawned/al/answer", r#"{"choice":"yes"}"#).await;
+    assert_eq!((refused.status, refused.json()["code"].as_str()), (409, Some("no_dialog")));
 }

@@ -87,6 +87,28 @@ impl Desk {
         self.step(Event::Tick)
     }
 
+    fn at(&self) -> Moment {
+        Moment { now: self.now, wall_ms: 0 }
+    }
+
+    fn hold(&mut self) -> &mut Self {
+        self.book.set_mode(self.at(), DeliveryMode::ManualFlush, None, &mut self.out).unwrap();
+        self
+    }
+
+    fn let_through(&mut self, only: Option<&str>) -> usize {
+        let only = only.map(DeliveryId::from);
+        self.book.flush(self.at(), only.as_ref(), &mut self.out)
+    }
+
+    fn take_backs(&self) -> usize {
+        self.out.iter().filter(|effect| matches!(effect, Effect::TakeBack)).count()
+    }
+
+    fn pending(&self) -> Vec<String> {
+        self.book.pending().into_iter().map(|pending| pending.delivery.to_string()).collect()
+    }
+
     fn appended(&self) -> Vec<&Record> {
         appended(&self.out)
     }
@@ -393,4 +415,86 @@ fn the_view_says_what_the_last_message_waits_for() {
     assert_eq!(waits(&desk), "");
     desk.deliver(3);
     assert_eq!(waits(&desk), "earlier messages that have not arrived");
+}
+
+#[test]
+fn what_comes_while_messages_are_held_is_not_handed_over_and_a_flush_lets_through_what_is_there() {
+    let mut desk = Desk::new(Some(0));
+    desk.up().hold().deliver(1).deliver(2);
+    assert!(desk.injects().is_empty());
+    let told = |desk: &Desk| {
+        let received =
+            |effect: &&Effect| matches!(effect, Effect::Tell(_, Fact::Received { held_back: true }));
+        desk.out.iter().filter(received).count()
+    };
+    assert_eq!((told(&desk), desk.pending()), (2, vec!["del_1".to_owned(), "del_2".to_owned()]));
+    assert_eq!((desk.view().waiting, desk.view().held_back), (2, 2));
+    assert_eq!(
+        desk.view().last.unwrap().waiting_for,
+        "a person to let it through, because messages are held"
+    );
+    assert_eq!(desk.let_through(None), 2);
+    assert_eq!(desk.injects(), ["del_1", "del_2"]);
+    desk.deliver(3).prove(1).prove(2).flush();
+    assert_eq!(desk.injects(), ["del_1", "del_2"], "the mode stays");
+    assert_eq!((desk.acks().last(), desk.let_through(None), desk.let_through(None)), (Some(&2), 1, 0));
+}
+
+#[test]
+fn one_message_can_be_let_through_before_those_that_came_earlier_and_their_acks_wait_for_them() {
+    let mut desk = Desk::new(Some(0));
+    desk.up().hold().deliver(1).deliver(2).deliver(3);
+    assert_eq!((desk.let_through(Some("del_9")), desk.let_through(Some("del_2"))), (0, 1));
+    assert_eq!(desk.injects(), ["del_2"]);
+    desk.prove(2).flush();
+    assert!(desk.acks().is_empty(), "{:?}", desk.acks());
+    let set = desk.book.set_mode(desk.at(), DeliveryMode::AutoInject, None, &mut desk.out).unwrap();
+    assert_eq!((set.flushed, desk.injects()), (2, vec!["del_2", "del_1", "del_3"]));
+}
+
+#[test]
+fn what_the_worker_has_not_begun_comes_back_in_its_order_and_counts_as_no_try() {
+    let mut desk = Desk::new(Some(0));
+    desk.up();
+    for seq in 1..=5 {
+        desk.deliver(seq);
+    }
+    assert_eq!(desk.injects(), ["del_1", "del_2", "del_3", "del_4"]);
+    desk.hold();
+    assert_eq!((desk.take_backs(), desk.pending()), (1, vec!["del_5".to_owned()]));
+    desk.step(Event::TakenBack(vec![("del_4".into(), 1), ("del_2".into(), 1), ("del_3".into(), 7)]));
+    // An answer about another attempt is nothing.
+    assert_eq!(desk.pending(), ["del_2", "del_4", "del_5"]);
+    desk.prove(1).flush();
+    assert_eq!(desk.acks().last(), Some(&1), "what was under way is finished");
+    desk.out.clear();
+    assert_eq!(desk.let_through(None), 3);
+    let again = desk.out.iter().find_map(|effect| match effect {
+        Effect::Inject(one) => Some((one.delivery_id.to_string(), one.attempt, one.redelivered)),
+        _ => None,
+    });
+    assert_eq!(again, Some(("del_2".to_owned(), 2, false)), "nobody has seen it yet");
+}
+
+#[test]
+fn a_new_worker_finishes_what_the_last_one_may_have_begun_and_gives_the_rest_back() {
+    let mut desk = Desk::new(Some(0));
+    desk.up().deliver(1).deliver(2).hold();
+    desk.out.clear();
+    desk.step(Event::WorkerUp(WorkerUp { worker: Generation(2), window: 4 }));
+    assert_eq!((desk.injects(), desk.take_backs()), (vec!["del_1", "del_2"], 1));
+    desk.step(Event::TakenBack(vec![("del_2".into(), 2)]));
+    assert_eq!((desk.pending(), desk.injects().len()), (vec!["del_2".to_owned()], 2));
+}
+
+#[test]
+fn the_mode_is_set_only_by_those_who_know_it() {
+    let mut desk = Desk::new(Some(0));
+    let (auto, manual) = (DeliveryMode::AutoInject, DeliveryMode::ManualFlush);
+    let mut set = |mode, expect| desk.book.set_mode(desk.at(), mode, expect, &mut desk.out);
+    assert_eq!(set(manual, Some(auto)).unwrap().previous, auto);
+    assert_eq!(set(auto, Some(auto)), Err(ModeConflict { mode: manual, expected: auto }));
+    assert_eq!(set(manual, Some(manual)).unwrap().previous, manual);
+    assert_eq!(set(auto, None).unwrap().mode, auto);
+    assert!(desk.out.is_empty(), "nobody has anything to give back");
 }

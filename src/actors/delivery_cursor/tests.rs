@@ -500,3 +500,90 @@ async fn a_letter_whose_agent_ends_meanwhile_is_kept() {
     assert_eq!(next.redeliver(&letter).await, Ok(()));
     next.until("handed over", |room| room.injected().len() == 1).await;
 }
+
+impl Room {
+    fn set_mode(
+        &self,
+        mode: DeliveryMode,
+        expect: Option<DeliveryMode>,
+    ) -> crate::messages::Answer<Result<ModeSet, ModeConflict>> {
+        self.child.post().ask(|reply| SetDeliveryMode { mode, expect, reply })
+    }
+
+    /// The worker's answer to what it was asked last.
+    async fn give_back(&self, forgotten: &[(&str, u32)]) {
+        self.until("asked to give back", |room| !room.cancels.lock().unwrap().is_empty()).await;
+        let cancel = self.cancels.lock().unwrap().remove(0);
+        cancel.reply.send(forgotten.iter().map(|(id, attempt)| ((*id).into(), *attempt)).collect());
+    }
+
+    async fn pending(&self) -> Vec<String> {
+        let pending = self.child.post().ask(ListPending).await.unwrap();
+        pending.into_iter().map(|pending| pending.delivery.to_string()).collect()
+    }
+}
+
+#[actix::test]
+async fn whoever_holds_messages_hears_of_it_when_the_worker_has_given_back_what_it_had_not_begun() {
+    let (_dir, journal) = journal();
+    let room = Room::new(&journal, Some(0));
+    room.up();
+    room.deliver(1);
+    room.deliver(2);
+    room.until("handed over", |room| room.injected().len() == 2).await;
+    let held = room.set_mode(DeliveryMode::ManualFlush, Some(DeliveryMode::AutoInject));
+    let late = room.set_mode(DeliveryMode::ManualFlush, Some(DeliveryMode::AutoInject));
+    assert_eq!(late.await.unwrap().unwrap_err().mode, DeliveryMode::ManualFlush);
+    assert!(room.pending().await.is_empty(), "nobody knows yet what is begun");
+    room.give_back(&[("del_2", 1)]).await;
+    let set = held.await.unwrap().unwrap();
+    assert_eq!((set.previous, set.flushed), (DeliveryMode::AutoInject, 0));
+    room.deliver(3);
+    assert_eq!(room.pending().await, ["del_2", "del_3"]);
+    room.prove(1, 1);
+    room.until("what was under way is acked", |room| room.acked().last() == Some(&1)).await;
+
+    let flushed = room.child.post().ask(|reply| Flush { only: None, reply }).await.unwrap();
+    room.until("let through", |room| room.injected().len() == 4).await;
+    assert_eq!(
+        (flushed, room.child.post().ask(GetDeliveryMode).await.unwrap()),
+        (2, DeliveryMode::ManualFlush)
+    );
+    room.deliver(4);
+    let set = room.set_mode(DeliveryMode::AutoInject, None).await.unwrap().unwrap();
+    assert_eq!((set.flushed, room.pending().await.len()), (1, 0));
+    let about_holding = |kind: &String| kind.starts_with("agent_");
+    assert_eq!(
+        room.events().into_iter().filter(about_holding).collect::<Vec<_>>(),
+        [
+            "agent_inbound_delivery_mode_changed",
+            "agent_pending_drained",
+            "agent_inbound_delivery_mode_changed",
+            "agent_pending_drained"
+        ]
+    );
+}
+
+#[actix::test]
+async fn messages_stay_held_over_a_panic_and_what_was_begun_is_finished() {
+    let (_dir, journal) = journal();
+    let room = Room::new(&journal, Some(0));
+    room.up();
+    room.deliver(1);
+    room.until("handed over", |room| room.injected().len() == 1).await;
+    let held = room.set_mode(DeliveryMode::ManualFlush, None);
+    room.give_back(&[]).await;
+    assert!(held.await.unwrap().is_ok());
+    room.deliver(2);
+    assert_eq!(room.pending().await, ["del_2"]);
+    room.child.probe().arm(FaultPoint::Handler);
+    room.tell(EpochStarted { epoch: Epoch(2) });
+    room.until("the first again", |room| room.injected().len() == 2).await;
+    // The worker is told to forget what it has queued, is handed it again, and asked what it has not begun.
+    room.give_back(&[]).await;
+    room.give_back(&[]).await;
+    assert_eq!(room.pending().await, ["del_2"]);
+    room.prove(1, 2);
+    room.until("acked", |room| room.acked().last() == Some(&1)).await;
+    assert_eq!(room.injected().last().unwrap().0, "del_1");
+}
