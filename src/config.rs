@@ -59,6 +59,8 @@ pub struct Config {
     pub max_agents: u32,
     /// Ends the broker when no client renews its session for this long; `None` with `--persist` and `up`.
     pub lease: Option<Duration>,
+    /// Record what agents' terminals show, in the state directory.
+    pub record_output: bool,
     /// Accept deliberate panics on `/debug/fault` (`RELAY_BROKER_FAULTS=1`). For tests alone.
     pub faults: bool,
     /// The protocol's periods.

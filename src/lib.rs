@@ -22,4 +22,5 @@ pub mod http;
 pub mod cli;
 pub mod command_line;
 pub mod config;
+pub mod escape;
 pub mod house;

@@ -31,6 +31,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("channels", Kind::Texts),
     ("harnesses", Kind::Texts),
     ("max_agents", Kind::Number { max: u32::MAX as u64 }),
+    ("record_output", Kind::Flag),
     ("api.bind", Kind::Text),
     ("api.port", Kind::Number { max: u16::MAX as u64 }),
     ("api.key", Kind::Text),

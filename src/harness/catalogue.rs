@@ -231,6 +231,11 @@ impl Harness {
         installed().for_program(argv0)
     }
 
+    /// The longest body, in bytes, that this program is sure to be typed whole, whatever it turns out to be.
+    pub fn typed_max(&'static self) -> usize {
+        self.text.body_max.min(self.with_composer().text.body_max)
+    }
+
     /// The rule set that applies once this program has shown a composer.
     pub fn with_composer(&'static self) -> &'static Self {
         self.becomes.as_deref().and_then(Self::by_name).unwrap_or(self)

@@ -14,7 +14,7 @@ use crate::{
     engine::Engine,
     http::HttpServer,
     messages::{release::ReleaseAll, session::Leave},
-    store::Journal,
+    store::{AgentFiles, Journal},
 };
 
 /// Each agent's time before KILL.
@@ -30,6 +30,7 @@ pub(super) struct House {
     /// How far it had come.
     pub(super) built: Built,
     pub(super) http: HttpServer,
+    pub(super) files: AgentFiles,
     pub(super) journal: Journal,
     pub(super) engine: Option<Engine>,
     pub(super) arbiters: Vec<Arbiter>,
@@ -48,7 +49,7 @@ pub(super) enum Built {
 
 /// Closes the house.
 pub(super) async fn close(house: House) {
-    let House { rooms, built, http, journal, engine, arbiters } = house;
+    let House { rooms, built, http, files, journal, engine, arbiters } = house;
     if built != Built::Booting {
         let all = rooms.registry.post().ask(|reply| ReleaseAll { within: LADDER, reply });
         if let Some(Ok(agents)) = limited("agents", AGENTS_LIMIT, all).await {
@@ -62,6 +63,7 @@ pub(super) async fn close(house: House) {
     }
     http.close_streams();
     limited("api", STEP_LIMIT, http.stop()).await;
+    limited("files of agents", STEP_LIMIT, files.close()).await;
     let closed = actix_rt::task::spawn_blocking(move || journal.close());
     match limited("journal", STEP_LIMIT, closed).await {
         Some(Ok(Err(error))) => warn!(%error, "the journal is incomplete"),

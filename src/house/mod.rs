@@ -37,7 +37,7 @@ use crate::{
         readiness::{Readiness, ReadinessBoard},
     },
     pty,
-    store::Journal,
+    store::{AgentFiles, Journal},
     supervision::Directory,
 };
 
@@ -83,6 +83,9 @@ async fn live(
     let journal = Journal::open(config.state_dir.join("journal.log"))?;
     let directory = Directory::default();
     directory.enter(journal.probe().clone());
+    let agents_dir = config.state_dir.join("agents");
+    let files = AgentFiles::open(agents_dir.clone(), config.record_output)
+        .with_context(|| format!("cannot keep files of agents in {}", agents_dir.display()))?;
     let readiness = ReadinessBoard::default();
     let (rooms, tree) = supervisor::reserve(&directory);
 
@@ -100,6 +103,7 @@ async fn live(
             lease: config.lease,
             faults: config.faults,
             cwd: config.cwd.clone(),
+            agents_dir,
             channels: config.channels.clone(),
             workspace: workspace.clone(),
         },
@@ -128,6 +132,7 @@ async fn live(
         journal: journal.clone(),
         timings: config.timings.clone(),
         stream_wanted: Arc::new(AtomicUsize::new(0)),
+        files: files.clone(),
         room: Arc::new(Room::default()),
     });
     let handles = arbiters.iter().map(Arbiter::handle).collect();
@@ -171,7 +176,7 @@ async fn live(
         Readiness::Offline { .. } | Readiness::Ending => close::Built::Offline,
     };
     readiness.set(Readiness::Ending);
-    close::close(close::House { rooms, built, http, journal, engine, arbiters }).await;
+    close::close(close::House { rooms, built, http, files, journal, engine, arbiters }).await;
     if let Ending::Asked(Shutdown { reply: Some(reply), .. }) = ended {
         // Whoever asked may have gone with its connection.
         reply.send(());

@@ -22,7 +22,7 @@ use super::{
     socket::{self, End, PING, ended, hand_over},
 };
 use crate::{
-    ids::EventSeq,
+    ids::{AgentName, EventSeq},
     messages::observe::{Feed, Replay, Subscribe},
 };
 
@@ -36,6 +36,9 @@ pub(super) struct Since {
     boot_camel: Option<String>,
     #[serde(default, rename = "boot_id")]
     boot_snake: Option<String>,
+    /// Terminal output of this agent alone.
+    #[serde(default)]
+    output: Option<String>,
 }
 
 impl Since {
@@ -74,7 +77,7 @@ pub(super) async fn replay(api: Data<Api>, since: Query<Since>) -> Result<HttpRe
     }))
 }
 
-/// `WS /ws?sinceSeq=`
+/// `WS /ws?sinceSeq=&output=`
 pub(super) async fn stream(
     api: Data<Api>,
     since: Query<Since>,
@@ -85,8 +88,11 @@ pub(super) async fn stream(
         actix_ws::handle(&req, payload).map_err(|error| socket::no_handshake(&error))?;
     let closing = api.streams.closing();
     socket::still_open(&closing)?;
-    let (since, boot) = since.into_inner().read();
-    let feed = within(ROOM_TIME, api.doors.subscribe.ask(|reply| Subscribe { since, boot, reply })).await?;
+    let mut since = since.into_inner();
+    let output_of = since.output.take().map(|name| AgentName::parse(&name)).transpose()?;
+    let (since, boot) = since.read();
+    let subscribed = api.doors.subscribe.ask(|reply| Subscribe { since, boot, output_of, reply });
+    let feed = within(ROOM_TIME, subscribed).await?;
     let client = Client { session, closing, _open: api.streams.open() };
     rt::spawn(client.run(feed, incoming));
     Ok(response)
@@ -130,7 +136,8 @@ impl Client {
                 },
                 _ = pings.tick() => hand_over(closing, session.ping(b"")).await,
                 frame = feed.frames.recv() => match frame {
-                    Some(text) => hand_over(closing, session.text(&*text)).await,
+                    // Its room is given back when the client has taken it.
+                    Some(frame) => hand_over(closing, session.text(&*frame.text)).await,
                     None => return End::Ours(CloseCode::Restart, "the event hub has ended"),
                 },
             };

@@ -98,6 +98,8 @@ pub struct HttpConfig {
     pub faults: bool,
     /// For spawns that name no directory. Absolute.
     pub cwd: PathBuf,
+    /// Where what is kept of agents is.
+    pub agents_dir: PathBuf,
     /// For spawns that name no channel.
     pub channels: Vec<String>,
     /// Filled once the workspace is known.

@@ -315,6 +315,7 @@ fn try_house(options: Options) -> Result<House, HttpError> {
         boot_id: "boot-a".into(),
         mode: SessionMode::Persist,
         lease: options.lease,
+        agents_dir: "/nonexistent".into(),
         faults: options.faults,
         cwd: "/home".into(),
         channels: vec!["general".into()],

@@ -4,6 +4,7 @@
 //! result; a question carries a [`Reply`] to be answered through, so that an asker who gives up never
 //! cancels a message that is still queued. Nothing here knows actix beyond `Message`, or the wire at all.
 
+pub mod allowance;
 pub mod dead_letter;
 pub mod delivery;
 pub mod hold;

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::{
     Reply,
+    allowance::Allowed,
     delivery::Rung,
     hold::DeliveryMode,
     lifecycle::ActorId,
@@ -39,14 +40,6 @@ pub enum Event {
         #[serde(rename = "sessionId")]
         session_id: Option<String>,
         pid: Option<u32>,
-    },
-    /// Ephemeral: has no seq and is never replayed.
-    WorkerStream {
-        name: AgentName,
-        stream: &'static str,
-        chunk: String,
-        /// Total output bytes at the end of this chunk.
-        offset: u64,
     },
     AgentState {
         name: AgentName,
@@ -188,16 +181,24 @@ pub enum Event {
     },
 }
 
-impl Event {
-    /// Ephemeral events have no seq and are not replayed.
-    pub fn is_ephemeral(&self) -> bool {
-        matches!(self, Self::WorkerStream { .. })
-    }
-}
-
 /// Every room -> event_hub: this happened.
 #[derive(Clone, Debug)]
 pub struct Publish(pub Event);
+
+/// pty_worker -> event_hub: terminal output, for those who watch it now. It gets no number and is never kept.
+#[derive(Debug)]
+pub struct Output {
+    /// Whose.
+    pub name: AgentName,
+    /// Whole characters and whole control sequences.
+    pub text: String,
+    /// Output bytes in all at its beginning: the end of the piece before it, unless pieces were lost between.
+    pub start: u64,
+    /// Output bytes in all at its end.
+    pub end: u64,
+    /// Its part of what one worker may have on its way to the hub.
+    pub allowed: Allowed,
+}
 
 /// http -> event_hub: a client wants events after `since`, then live ones.
 #[derive(Debug)]
@@ -207,16 +208,28 @@ pub struct Subscribe {
     /// The process that numbered `since`, if the client knows. Numbers of another process are no position
     /// in this one's stream: the client finds a `replay_gap` and then everything.
     pub boot: Option<String>,
+    /// Terminal output of this agent alone; `None` means everybody's.
+    pub output_of: Option<AgentName>,
     /// Answered with the feed.
     pub reply: Reply<Feed>,
 }
 
-/// A subscriber's feed: JSON texts, backlog first. Bounded: a reader that falls behind by more than
-/// [`FEED_CAP`] frames loses the oldest and finds a `replay_gap` frame in their place.
+/// A subscriber's feed, backlog first. Bounded: a reader that falls behind by more than [`FEED_CAP`] frames
+/// loses the oldest events and finds a `replay_gap` in their place; one that falls behind by more than
+/// [`OUTPUT_BEHIND_MAX`] of terminal output loses the newest and finds a `stream_gap`.
 #[derive(Debug)]
 pub struct Feed {
     /// The frames.
-    pub frames: tokio::sync::mpsc::Receiver<std::sync::Arc<str>>,
+    pub frames: tokio::sync::mpsc::Receiver<Frame>,
+}
+
+/// One frame of a feed. It counts as read when it is dropped.
+#[derive(Debug)]
+pub struct Frame {
+    /// JSON.
+    pub text: std::sync::Arc<str>,
+    /// Its part of the output that this reader may be behind.
+    pub room: Option<tokio::sync::OwnedSemaphorePermit>,
 }
 
 /// http -> event_hub: the backlog after `since` as one answer.
@@ -245,7 +258,11 @@ pub struct Replayed {
 
 /// Frames a slow subscriber may lag behind.
 pub const FEED_CAP: usize = 1024;
+/// Bytes of terminal output that a slow subscriber may lag behind (spec/pty 3.9: 1 MiB)...
+pub const OUTPUT_BEHIND_MAX: u32 = 1 << 20;
+/// ...of which each chunk takes at least so many: 256 chunks in all.
+pub const OUTPUT_CHUNK_MIN: u32 = OUTPUT_BEHIND_MAX / 256;
 /// Events kept for replay (spec/api 2.6).
 pub const RING_CAP: usize = 1000;
 
-told!(Publish, Subscribe, Replay);
+told!(Publish, Output, Subscribe, Replay);

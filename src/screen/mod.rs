@@ -13,16 +13,25 @@ use std::{
 
 use vt100::{Callbacks, MouseProtocolMode, Parser};
 
-use crate::messages::pty::TermSize;
+use crate::{
+    escape::{self, Unit},
+    messages::pty::TermSize,
+};
 
 /// The longest title kept, in characters.
 const TITLE_MAX: usize = 256;
+/// A control sequence that is longer than this is not waited for.
+const SEQUENCE_MAX: usize = 64 << 10;
 
 /// One agent's screen.
 pub struct Screen {
     parser: Parser<Watch>,
     /// Total bytes fed.
     offset: u64,
+    /// The character or control sequence that has begun and is not shown yet.
+    begun: Vec<u8>,
+    /// The parameters of the scrolling region, while it is not the whole screen.
+    margins: Option<Vec<u8>>,
     /// Times the parser panicked and the grid was emptied.
     resets: u32,
     bracketed_paste_seen: bool,
@@ -57,7 +66,14 @@ struct Watch {
 impl Screen {
     /// An empty screen.
     pub fn new(size: TermSize) -> Self {
-        Self { parser: parser(size, Watch::default()), offset: 0, resets: 0, bracketed_paste_seen: false }
+        Self {
+            parser: parser(size, Watch::default()),
+            offset: 0,
+            begun: Vec::new(),
+            margins: None,
+            resets: 0,
+            bracketed_paste_seen: false,
+        }
     }
 
     /// Takes output in, in pieces of any size. Returns the bytes that a terminal would answer to queries in
@@ -65,6 +81,7 @@ impl Screen {
     pub fn feed(&mut self, bytes: &[u8]) -> Vec<u8> {
         let fed = catch_unwind(AssertUnwindSafe(|| self.parser.process(bytes)));
         self.offset += bytes.len() as u64;
+        self.follow(bytes);
         if fed.is_err() {
             self.resets += 1;
             let title = std::mem::take(&mut self.parser.callbacks_mut().title);
@@ -74,8 +91,30 @@ impl Screen {
         std::mem::take(&mut self.parser.callbacks_mut().answers)
     }
 
+    /// Keeps what the parser does not tell: where the last whole unit ended, and the margins.
+    fn follow(&mut self, bytes: &[u8]) {
+        self.begun.extend_from_slice(bytes);
+        let mut whole = 0;
+        for (unit, len) in escape::units(&self.begun) {
+            whole += len;
+            match unit {
+                Unit::Csi(margins, b'r') if !margins.starts_with(b"?") => {
+                    self.margins = (!margins.is_empty()).then(|| margins.to_vec());
+                }
+                Unit::Escape(b"\x1bc") => self.margins = None,
+                _ => {}
+            }
+        }
+        self.begun.drain(..whole);
+        if self.begun.len() > SEQUENCE_MAX {
+            self.begun.clear();
+        }
+    }
+
     /// Takes a new size. The picture is cut or padded; the program repaints it.
     pub fn resize(&mut self, size: TermSize) {
+        // As terminals do.
+        self.margins = None;
         let resized = catch_unwind(AssertUnwindSafe(|| {
             self.parser.set_size(cells(size.rows), cells(size.cols));
         }));
@@ -120,6 +159,12 @@ impl Screen {
     /// Total bytes fed.
     pub fn offset(&self) -> u64 {
         self.offset
+    }
+
+    /// Total bytes of whole characters and control sequences: what the screen shows. Output that goes on
+    /// from here continues it.
+    pub fn settled(&self) -> u64 {
+        self.offset - self.begun.len() as u64
     }
 
     /// Times the parser panicked.
@@ -222,6 +267,10 @@ impl Screen {
         let mut bytes = Vec::with_capacity(8 << 10);
         bytes.extend_from_slice(if screen.alternate_screen() { b"\x1b[?1049h" } else { b"\x1b[?1049l" });
         bytes.extend_from_slice(screen.state_formatted().as_bytes());
+        if let Some(margins) = &self.margins {
+            // Setting them moves the cursor home.
+            bytes.extend_from_slice(&[b"\x1b7\x1b[", margins.as_slice(), b"r\x1b8"].concat());
+        }
         bytes.extend_from_slice(format!("\x1b]2;{}\x1b\\", self.title()).as_bytes());
         bytes
     }
@@ -370,6 +419,30 @@ mod tests {
         assert_eq!(again.plain(), shown.plain());
         assert_eq!(again.modes(), shown.modes());
         assert_eq!((again.cursor(), again.title()), (shown.cursor(), shown.title()));
+    }
+
+    #[test]
+    fn a_repaint_and_the_output_after_it_come_to_the_same_screen() {
+        let before = "\x1b[2;5r\x1b[5;1Hlast\x1b[3;2H\x1b[4mé";
+        let after = "\u{20ac}\n\n\n\n\n\x1b[38;5;9mred\x1b[m\x1b]2;new\x07";
+        let all = [before.as_bytes(), after.as_bytes()].concat();
+        for cut in before.len()..all.len() {
+            let mut shown = screen(&all[..cut]);
+            let mut joined = Screen::new(shown.size());
+            joined.feed(&shown.ansi());
+            let from = usize::try_from(shown.settled()).unwrap();
+            shown.feed(&all[cut..]);
+            joined.feed(&all[from..]);
+            assert_eq!(joined.ansi(), shown.ansi(), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_sequence_without_end_is_waited_for_up_to_a_limit() {
+        let mut shown = screen(b"a\x1b]0;");
+        assert_eq!((shown.offset(), shown.settled()), (5, 1));
+        shown.feed(&vec![b'x'; SEQUENCE_MAX]);
+        assert_eq!(shown.offset(), shown.settled());
     }
 
     #[test]

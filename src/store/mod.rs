@@ -1,5 +1,6 @@
 //! What outlives the process: the journal, the tokens and the machine's identity.
 
+mod agent_files;
 pub mod identity;
 mod journal;
 pub mod private_file;
@@ -11,6 +12,7 @@ mod state;
 pub mod token_cache;
 
 pub use crate::messages::dead_letter::DeadLetter;
+pub use agent_files::{AgentDir, AgentFiles, BODY_MAX, recordings};
 pub use journal::{Journal, JournalError, Ticket};
 pub use record::{LiveAgent, Outcome, Record};
 pub use seen::{SEEN_MAX, Seen};

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::ring::Gap;
-use crate::{ids::EventSeq, messages::observe::Event};
+use crate::{
+    ids::{AgentName, EventSeq},
+    messages::observe::{Event, Output},
+};
 
 #[derive(Serialize)]
 struct Numbered<'a> {
@@ -19,9 +22,22 @@ pub(super) fn numbered(seq: EventSeq, event: &Event) -> Result<Arc<str>, serde_j
     serde_json::to_string(&Numbered { seq, event }).map(Arc::from)
 }
 
-/// An event without a number.
-pub(super) fn ephemeral(event: &Event) -> Result<Arc<str>, serde_json::Error> {
-    serde_json::to_string(event).map(Arc::from)
+#[derive(Serialize)]
+#[serde(tag = "kind", rename = "worker_stream")]
+struct WorkerStream<'a> {
+    name: &'a AgentName,
+    stream: &'static str,
+    chunk: &'a str,
+    start: u64,
+    /// At its end.
+    offset: u64,
+}
+
+/// Terminal output.
+pub(super) fn output(output: &Output) -> Result<Arc<str>, serde_json::Error> {
+    let Output { name, text, start, end, .. } = output;
+    let frame = WorkerStream { name, stream: "stdout", chunk: text, start: *start, offset: *end };
+    serde_json::to_string(&frame).map(Arc::from)
 }
 
 /// Events after what the reader has are gone. `seq` is the position before the oldest that follows, so a
@@ -38,7 +54,7 @@ pub(super) fn replay_gap(gap: Gap, boot_id: &str) -> Arc<str> {
     .into()
 }
 
-/// This many frames of terminal output were not given to this reader.
+/// So many frames of terminal output were not given to this reader: to see what is, it takes a snapshot.
 pub(super) fn stream_gap(frames: u64) -> Arc<str> {
     serde_json::json!({ "kind": "stream_gap", "frames": frames }).to_string().into()
 }

@@ -3,11 +3,15 @@
 //! Every event but the ephemeral ones gets the next number, is serialised once and kept in the [`ring`].
 //! A subscriber is a position in that ring and a bounded feed. The feed is filled from the ring, so a
 //! reader that falls behind costs no memory and holds nobody up: it reads on where it was, and if its place
-//! has left the ring meanwhile, it finds an exact `replay_gap` instead. Ephemeral events (terminal output)
-//! that it could not take are counted to it as one `stream_gap`.
+//! has left the ring meanwhile, it finds an exact `replay_gap` instead.
+//!
+//! Terminal output has no number and no ring. A reader may be a bounded amount of it behind; what comes beyond
+//! that is not for it, and it is told so by one `stream_gap` when it has read half of what it has. Then it
+//! takes a snapshot and reads on. The terminals never wait.
 //!
 //! ```text
 //! CaughtUp --feed full--> Waiting --half of the feed is free--> CaughtUp
+//! Following --too far behind--> Losing --half is read, stream_gap--> Following
 //!      any --reader gone--> removed
 //! ```
 //!
@@ -22,13 +26,19 @@ use std::sync::{
 };
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Supervised, WrapFuture};
-use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::sync::{
+    Semaphore,
+    mpsc::{self, error::TrySendError},
+};
 use tracing::{debug, error};
 
 use self::ring::{Gap, Ring};
 use crate::{
-    ids::EventSeq,
-    messages::observe::{FEED_CAP, Feed, Publish, RING_CAP, Replay, Replayed, Subscribe},
+    ids::{AgentName, EventSeq},
+    messages::observe::{
+        FEED_CAP, Feed, Frame, OUTPUT_BEHIND_MAX, OUTPUT_CHUNK_MIN, Output, Publish, RING_CAP, Replay,
+        Replayed, Subscribe,
+    },
     supervision::{Detail, Lifeline},
 };
 
@@ -48,15 +58,21 @@ pub struct EventHub {
 /// One reader.
 struct Subscriber {
     id: u64,
-    feed: mpsc::Sender<Arc<str>>,
+    feed: mpsc::Sender<Frame>,
     /// The last number it was given.
     position: EventSeq,
     /// Owed at its connect, before anything else.
     gap: Option<Gap>,
-    /// Ephemeral events that it could not take, not yet told to it.
-    lost: u64,
     /// Its feed is full; it is filled again when half of it is free.
     waiting: bool,
+    /// Whose output it wants; `None` is everybody's.
+    output_of: Option<AgentName>,
+    /// What is left of [`OUTPUT_BEHIND_MAX`].
+    output_room: Arc<Semaphore>,
+    /// Chunks of output that it could not take, not yet told to it.
+    lost: u64,
+    /// It is too far behind to be told.
+    losing: bool,
 }
 
 /// What filling a feed came to.
@@ -148,6 +164,20 @@ impl EventHub {
         ctx.spawn(gone.into_actor(self).map(move |(), hub, _| hub.remove(id)));
     }
 
+    /// Waits until a reader that loses output has read half of what it has, and tells it.
+    fn await_reader(&mut self, id: u64, ctx: &mut Context<Self>) {
+        let Some(reader) = self.subscribers.iter_mut().find(|reader| reader.id == id) else { return };
+        reader.losing = true;
+        let room = reader.output_room.clone();
+        let caught_up = async move { room.acquire_many(OUTPUT_BEHIND_MAX / 2).await.map(drop).is_ok() };
+        ctx.spawn(caught_up.into_actor(self).map(move |_, hub, ctx| {
+            if let Some(reader) = hub.subscribers.iter_mut().find(|reader| reader.id == id) {
+                reader.losing = false;
+            }
+            hub.fill(id, ctx);
+        }));
+    }
+
     fn remove(&mut self, id: u64) {
         self.subscribers.retain(|reader| reader.id != id);
         self.show();
@@ -174,7 +204,8 @@ impl Subscriber {
                 None => ring.resume(self.position),
             };
             let next = ring.get(position.next());
-            if gap.is_none() && self.lost == 0 && next.is_none() {
+            let lost = if self.losing { 0 } else { self.lost };
+            if gap.is_none() && lost == 0 && next.is_none() {
                 return Filled::CaughtUp;
             }
             let room = match self.feed.try_reserve() {
@@ -183,28 +214,37 @@ impl Subscriber {
                 Err(TrySendError::Closed(())) => return Filled::Gone,
             };
             if let Some(gap) = gap {
-                room.send(frames::replay_gap(gap, boot_id));
+                room.send(of_text(frames::replay_gap(gap, boot_id)));
                 self.gap = None;
                 self.position = position;
                 *gaps += 1;
-            } else if self.lost > 0 {
-                room.send(frames::stream_gap(self.lost));
+            } else if lost > 0 {
+                room.send(of_text(frames::stream_gap(lost)));
                 self.lost = 0;
             } else if let Some(text) = next {
-                room.send(text.clone());
+                room.send(of_text(text.clone()));
                 self.position = position.next();
             }
         }
     }
 
-    /// Hands over an ephemeral event, or counts it as lost. Says whether it was handed over.
+    /// Hands over a chunk of output, or counts it as lost. Says whether it was handed over.
     fn offer(&mut self, text: &Arc<str>) -> bool {
-        let taken = !self.waiting && self.lost == 0 && self.feed.try_send(text.clone()).is_ok();
+        let size = u32::try_from(text.len()).unwrap_or(u32::MAX).max(OUTPUT_CHUNK_MIN);
+        let room = || self.output_room.clone().try_acquire_many_owned(size).ok();
+        let room = if self.waiting || self.lost > 0 { None } else { room() };
+        let frame = room.map(|room| Frame { text: text.clone(), room: Some(room) });
+        let taken = frame.is_some_and(|frame| self.feed.try_send(frame).is_ok());
         if !taken {
             self.lost += 1;
         }
         taken
     }
+}
+
+/// A frame that is no output.
+fn of_text(text: Arc<str>) -> Frame {
+    Frame { text, room: None }
 }
 
 impl Actor for EventHub {
@@ -231,6 +271,7 @@ impl Supervised for EventHub {
         self.life.restarting();
         for reader in &mut self.subscribers {
             reader.waiting = false;
+            reader.losing = false;
         }
     }
 }
@@ -240,25 +281,33 @@ impl Handler<Publish> for EventHub {
 
     fn handle(&mut self, Publish(event): Publish, ctx: &mut Self::Context) {
         let _turn = self.life.turn();
-        if event.is_ephemeral() {
-            if self.subscribers.is_empty() {
-                return;
-            }
-            let Some(text) = text_of(frames::ephemeral(&event)) else { return };
-            let lost_before = self.stream_lost;
-            for reader in &mut self.subscribers {
-                if !reader.offer(&text) {
-                    self.stream_lost += 1;
+        let Some(text) = text_of(frames::numbered(self.ring.next(), &event)) else { return };
+        self.ring.push(text);
+        self.fill_all(ctx);
+    }
+}
+
+impl Handler<Output> for EventHub {
+    type Result = ();
+
+    fn handle(&mut self, output: Output, ctx: &mut Self::Context) {
+        let _turn = self.life.turn();
+        let wants = |reader: &Subscriber| reader.output_of.as_ref().is_none_or(|name| *name == output.name);
+        if !self.subscribers.iter().any(wants) {
+            return;
+        }
+        let Some(text) = text_of(frames::output(&output)) else { return };
+        let mut behind = Vec::new();
+        for reader in self.subscribers.iter_mut().filter(|reader| wants(reader)) {
+            if !reader.offer(&text) {
+                self.stream_lost += 1;
+                if !reader.losing {
+                    behind.push(reader.id);
                 }
             }
-            if lost_before != self.stream_lost {
-                // Somebody's feed is full: wait for its room, so that its loss is told as soon as may be.
-                self.fill_all(ctx);
-            }
-        } else {
-            let Some(text) = text_of(frames::numbered(self.ring.next(), &event)) else { return };
-            self.ring.push(text);
-            self.fill_all(ctx);
+        }
+        for id in behind {
+            self.await_reader(id, ctx);
         }
     }
 }
@@ -271,8 +320,9 @@ fn text_of(frame: Result<Arc<str>, serde_json::Error>) -> Option<Arc<str>> {
 impl Handler<Subscribe> for EventHub {
     type Result = ();
 
-    fn handle(&mut self, Subscribe { since, boot, reply }: Subscribe, ctx: &mut Self::Context) {
+    fn handle(&mut self, subscribe: Subscribe, ctx: &mut Self::Context) {
         let _turn = self.life.turn();
+        let Subscribe { since, boot, output_of, reply } = subscribe;
         let (gap, position) = match since {
             Some(since) => self.owed(since, boot.as_deref()),
             None => (None, self.ring.current()),
@@ -284,7 +334,18 @@ impl Handler<Subscribe> for EventHub {
         }
         self.last_subscriber += 1;
         let id = self.last_subscriber;
-        self.subscribers.push(Subscriber { id, feed, position, gap, lost: 0, waiting: false });
+        let output_room = Arc::new(Semaphore::new(OUTPUT_BEHIND_MAX as usize));
+        self.subscribers.push(Subscriber {
+            id,
+            feed,
+            position,
+            gap,
+            waiting: false,
+            output_of,
+            output_room,
+            lost: 0,
+            losing: false,
+        });
         self.watch(id, ctx);
         self.fill(id, ctx);
         self.show();

@@ -3,6 +3,7 @@ use std::time::Duration;
 use super::*;
 use crate::{
     messages::{
+        allowance::Allowance,
         lifecycle::{ActorId, ActorKind},
         observe::Event,
     },
@@ -29,15 +30,15 @@ impl House {
         self.hub.post().tell(Publish(event)).unwrap();
     }
 
-    fn output(&self, offset: u64) {
-        let name = crate::ids::AgentName::parse("a").unwrap();
-        let event = Event::WorkerStream { name, stream: "stdout", chunk: "x".into(), offset };
-        self.hub.post().tell(Publish(event)).unwrap();
+    fn output(&self, of: &str, text: &str, end: u64) {
+        let (name, start) = (crate::ids::AgentName::parse(of).unwrap(), end - text.len() as u64);
+        let allowed = Allowance::new(text.len()).take(text.len()).unwrap();
+        self.hub.post().tell(Output { name, text: text.to_owned(), start, end, allowed }).unwrap();
     }
 
     async fn subscribe(&self, since: Option<u64>, boot: Option<&str>) -> Feed {
         let (since, boot) = (since.map(EventSeq), boot.map(str::to_owned));
-        self.hub.post().ask(|reply| Subscribe { since, boot, reply }).await.unwrap()
+        self.hub.post().ask(|reply| Subscribe { since, boot, output_of: None, reply }).await.unwrap()
     }
 
     async fn replay(&self, since: u64) -> Replayed {
@@ -48,7 +49,7 @@ impl House {
 /// The next frame, which must come.
 async fn frame(feed: &mut Feed) -> serde_json::Value {
     let text = tokio::time::timeout(Duration::from_secs(5), feed.frames.recv()).await;
-    serde_json::from_str(&text.expect("a frame in time").expect("an open feed")).unwrap()
+    serde_json::from_str(&text.expect("a frame in time").expect("an open feed").text).unwrap()
 }
 
 /// Reads until the event with this detail; everything read, in order.
@@ -126,21 +127,63 @@ async fn a_slow_reader_loses_the_oldest_and_is_told_exactly_which() {
 }
 
 #[actix::test]
-async fn terminal_output_has_no_number_and_its_loss_is_counted_to_the_reader() {
+async fn terminal_output_has_no_number_and_is_not_kept() {
     let house = house();
     let mut feed = house.subscribe(None, None).await;
-    for offset in 0..(FEED_CAP as u64 + 10) {
-        house.output(offset);
+    house.output("a", "x", 1);
+    house.publish("end");
+    let frames = until(&mut feed, "end").await;
+    let wanted = serde_json::json!({
+        "kind": "worker_stream", "name": "a", "stream": "stdout", "chunk": "x", "start": 0, "offset": 1,
+    });
+    assert_eq!(frames[0], wanted);
+    assert_eq!(house.replay(0).await.events.len(), 1, "output was kept for replay");
+}
+
+#[actix::test]
+async fn a_reader_of_one_agents_output_sees_no_others() {
+    let house = house();
+    let output_of = Some(crate::ids::AgentName::parse("b").unwrap());
+    let subscribe = |reply| Subscribe { since: None, boot: None, output_of, reply };
+    let mut feed = house.hub.post().ask(subscribe).await.unwrap();
+    for name in ["a", "b", "c"] {
+        house.output(name, "x", 1);
     }
     house.publish("end");
     let frames = until(&mut feed, "end").await;
-    let kept = frames.iter().filter(|f| f["kind"] == "worker_stream").count() as u64;
-    assert!(frames.iter().all(|f| f["kind"] != "worker_stream" || f.get("seq").is_none()));
-    let lost: u64 =
-        frames.iter().filter(|f| f["kind"] == "stream_gap").map(|f| f["frames"].as_u64().unwrap()).sum();
-    assert!(lost > 0, "nothing was lost, so nothing was tested");
-    assert_eq!(kept + lost, FEED_CAP as u64 + 10);
-    assert_eq!(house.replay(0).await.events.len(), 1, "output was kept for replay");
+    assert_eq!((frames.len(), frames[0]["name"].as_str()), (2, Some("b")));
+}
+
+#[actix::test]
+async fn a_reader_that_falls_behind_in_output_loses_the_newest_and_is_told_once_it_reads_on() {
+    for text in ["x", &"y".repeat(60_000)] {
+        let house = house();
+        let mut slow = house.subscribe(None, None).await;
+        let mut quick = house.subscribe(None, None).await;
+        let mut read = Vec::new();
+        for n in 1..=300 {
+            house.output("a", text, n * text.len() as u64);
+            read.push(frame(&mut quick).await["kind"].clone());
+        }
+        assert!(read.iter().all(|kind| kind == "worker_stream"), "a quick reader has lost something");
+        let mut kept = 0;
+        let lost = loop {
+            let frame = frame(&mut slow).await;
+            match frame["kind"].as_str() {
+                Some("worker_stream") => {
+                    kept += 1;
+                    assert_eq!(frame["offset"], kept * text.len());
+                }
+                Some("stream_gap") => break frame["frames"].as_u64().unwrap(),
+                kind => panic!("{kind:?}"),
+            }
+        };
+        assert_eq!(kept as u64 + lost, 300);
+        assert!(kept * text.len().max(OUTPUT_CHUNK_MIN as usize) <= OUTPUT_BEHIND_MAX as usize, "{kept}");
+        assert!(kept > 10, "{kept}");
+        house.output("a", "after", 5);
+        assert_eq!(frame(&mut slow).await["chunk"], "after");
+    }
 }
 
 #[actix::test]

@@ -1,6 +1,6 @@
 //! The worker's way out: a child that is told to end, its exit, and what it left behind.
 
-use std::{sync::atomic::Ordering, time::Instant};
+use std::time::Instant;
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use tracing::info;
@@ -48,8 +48,6 @@ impl PtyWorker {
     }
 
     fn bury(&mut self, swept: Swept, ctx: &mut Context<Self>) {
-        let last = self.stream.finish().filter(|_| self.config.stream_wanted.load(Ordering::Relaxed) > 0);
-        self.publish(last);
         let Some(live) = self.live.take() else { return };
         let Some(drain) = &live.exit else { return };
         let ended = exit::Ended {
@@ -74,6 +72,7 @@ impl PtyWorker {
         };
         info!(agent = %self.config.name, how = record.how(), by = ?record.by, swept = record.swept.len(),
             left = swept.left.len(), "program ended");
+        self.stream_end(&record.how(), Instant::now());
         for (_, keys) in self.keys.drain() {
             keys.lost();
         }

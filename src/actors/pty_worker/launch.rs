@@ -10,7 +10,14 @@ use std::{
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use tracing::{info, warn};
 
-use super::{PtyWorker, WorkerConfig, desk::Desk, drive::Drive, live::Live, transcript::Transcript};
+use super::{
+    PtyWorker, WorkerConfig,
+    desk::{Desk, TASK},
+    drive::Drive,
+    frame::{self, Whole},
+    live::Live,
+    transcript::Transcript,
+};
 use crate::{
     harness::Harness,
     ids::SpawnId,
@@ -45,14 +52,21 @@ impl PtyWorker {
             Transcript::new(rules, env, Instant::now())
         });
         let size = self.config.spec.size;
+        let task = self.config.spec.task.clone();
+        let files = self.config.files.clone();
         let start = async move {
+            let to_keep = |task: &String| frame::to_keep(task, harness.typed_max());
+            let whole = match task.as_ref().and_then(to_keep) {
+                Some(text) => Whole::of(files.keep(&TASK.into(), text).await),
+                None => Whole::Nowhere,
+            };
             let (terminal, slave) = Terminal::open(size).map_err(|e| LaunchError::Io(e.to_string()))?;
             let process = pty::launch(&launch, slave).await?;
-            Ok((terminal, process))
+            Ok((terminal, process, task.map(|task| (task, whole))))
         };
         ctx.spawn(start.into_actor(self).map(move |done, worker, ctx| match done {
-            Ok((terminal, process)) => {
-                worker.launched(harness, terminal, process);
+            Ok((terminal, process, task)) => {
+                worker.launched(harness, terminal, process, task);
                 if let Some(live) = &mut worker.live {
                     live.transcript = transcript;
                 }
@@ -65,15 +79,22 @@ impl PtyWorker {
         }));
     }
 
-    fn launched(&mut self, harness: &'static Harness, terminal: Terminal, process: Process) {
+    fn launched(
+        &mut self,
+        harness: &'static Harness,
+        terminal: Terminal,
+        process: Process,
+        task: Option<(String, Whole)>,
+    ) {
         let now = Instant::now();
         let pid = process.pid().as_raw().cast_unsigned();
         info!(agent = %self.config.name, pid, harness = harness.name, "program started");
         self.config.view.pid.store(pid, Ordering::Relaxed);
         let mut desk = Desk::new(harness, self.config.spec.size, now);
-        if let Some(task) = self.config.spec.task.clone() {
-            desk.assign(task);
+        if let Some((task, whole)) = task {
+            desk.assign(task, whole);
         }
+        self.record(now);
         self.live = Some(Live::new(terminal, process, harness, desk, now));
         if let Some(terminate) = self.condemned.take() {
             self.climb(terminate, now);
@@ -90,6 +111,7 @@ impl PtyWorker {
 
     pub(super) fn refuse(&mut self, refused: SpawnRefused, ctx: &mut Context<Self>) {
         info!(agent = %self.config.name, %refused, "program not started");
+        self.config.files.end();
         if let Some(starting) = self.starting.take() {
             starting.send(Err(refused));
         }

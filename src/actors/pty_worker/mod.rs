@@ -21,11 +21,13 @@ mod ending;
 mod exit;
 mod frame;
 mod inject;
+mod intake;
 mod launch;
 mod live;
 mod output;
 mod plain;
 mod readiness;
+mod record;
 mod sanitise;
 mod sight;
 mod stream;
@@ -44,7 +46,7 @@ use std::{
     time::Instant,
 };
 
-use actix::{Actor, Context, Handler, Supervised};
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Supervised, WrapFuture};
 use tracing::{debug, info, warn};
 
 use crate::{
@@ -54,7 +56,7 @@ use crate::{
         Reply,
         delivery::{CancelInjections, Inject, InjectReport, Note, WorkerGone, WorkerUp},
         lifecycle::ExitReason,
-        observe::Publish,
+        observe::Output,
         pty::{
             AgentState, AnswerDialog, AnswerRefused, ChildExited, Dialog, Input, PtyRefused, Resize,
             Snapshot, StateChanged, TakeSnapshot, Terminate, WorkerView,
@@ -62,19 +64,22 @@ use crate::{
         spawn::{AgentEnv, SpawnRefused, SpawnSpec, Started},
     },
     pty::ladder,
+    store::AgentDir,
     supervision::{Detail, Lifeline, Post, lock, now_ms},
 };
 
 use desk::Effect;
+use frame::Whole;
+use intake::{Intake, Next};
 use live::Live;
-use stream::Stream;
+use output::Outlet;
 use transcript::Transcript;
 
 /// What a program is shown of a note, on several lines and on one. Only for tests that feed it hostile notes.
 #[doc(hidden)]
 pub fn shown(note: &Note, nth: u64, body_max: usize) -> (String, String) {
     let framing = frame::Framing { nth, body_max, redelivered: false, hints: true };
-    let frame = frame::Frame::new(note, framing);
+    let frame = frame::Frame::new(note, framing, &Whole::Nowhere);
     (frame.lines(), frame.flat())
 }
 
@@ -94,6 +99,8 @@ pub struct WorkerConfig {
     pub timings: Timings,
     /// How many want the live output; at 0 none is sent.
     pub stream_wanted: Arc<AtomicUsize>,
+    /// What is kept of the agent on disk.
+    pub files: AgentDir,
     /// What the worker shows of itself; made by the parent, which hands it out too.
     pub view: Arc<WorkerView>,
 }
@@ -112,7 +119,7 @@ pub struct WorkerDoors {
     /// Changes of what the agent does, to the registry.
     pub state: Post<StateChanged>,
     /// The live output, to the event hub.
-    pub publish: Post<Publish>,
+    pub output: Post<Output>,
 }
 
 /// The actor. See the module.
@@ -128,7 +135,8 @@ pub struct PtyWorker {
     live: Option<Live>,
     /// Keystrokes that the kernel has not taken yet, by their number.
     keys: HashMap<u64, Keys>,
-    stream: Stream,
+    intake: Intake,
+    outlet: Outlet,
 }
 
 impl PtyWorker {
@@ -148,7 +156,8 @@ impl PtyWorker {
             condemned: None,
             live: None,
             keys: HashMap::new(),
-            stream: Stream::default(),
+            intake: Intake::default(),
+            outlet: Outlet::default(),
         }
     }
 
@@ -252,7 +261,32 @@ impl PtyWorker {
         let desk = live.desk.wake(now).filter(|_| !live.hung_up && !live.deaf);
         let transcript = live.transcript.as_ref().and_then(Transcript::wake);
         let transcript = transcript.filter(|_| live.desk.awaits_record().is_some());
-        [survival, ladder, live.look_at, desk, transcript, self.stream.wake()].into_iter().flatten().min()
+        [survival, ladder, live.look_at, desk, transcript, self.outlet.wake()].into_iter().flatten().min()
+    }
+
+    /// Hands over what can be handed to the desk now. A body that is too long to be typed is kept first.
+    fn take_in(&mut self, ctx: &mut Context<Self>) {
+        loop {
+            let Some(live) = &mut self.live else { return };
+            let most = live.desk.typed_max();
+            match self.intake.next(|note| frame::to_keep(&note.body, most)) {
+                Next::Wait => return,
+                Next::Pass(inject) => live.desk.inject(inject, Whole::Nowhere),
+                Next::Keep(id, text) => {
+                    let kept = self.config.files.keep(&id, text);
+                    let keeping = async move { Whole::of(kept.await) };
+                    ctx.spawn(keeping.into_actor(self).map(move |whole, worker, ctx| {
+                        if let Some(inject) = worker.intake.kept(&id)
+                            && let Some(live) = &mut worker.live
+                        {
+                            live.desk.inject(inject, whole);
+                        }
+                        worker.take_in(ctx);
+                    }));
+                    return;
+                }
+            }
+        }
     }
 
     fn snapshot(&self) -> Option<Snapshot> {
@@ -265,7 +299,7 @@ impl PtyWorker {
             plain: screen.plain(),
             ansi: screen.ansi(),
             title: screen.title().to_owned(),
-            offset: screen.offset(),
+            offset: screen.settled(),
             state: if live.exit.is_some() { AgentState::Exited } else { live.desk.state().0 },
             modes: screen.modes(),
         })
@@ -328,7 +362,8 @@ impl Supervised for PtyWorker {
     fn restarting(&mut self, _: &mut Context<Self>) {
         self.life.restarting();
         self.keys.clear();
-        self.stream.forget();
+        self.intake.begin_next_life();
+        self.outlet.begin_next_life(self.live.as_ref().map(|live| live.desk.screen()));
         if let Some(live) = &mut self.live {
             live.desk.begin_next_life();
             live.look_at = None;
@@ -348,12 +383,13 @@ impl Supervised for PtyWorker {
 impl Handler<Inject> for PtyWorker {
     type Result = ();
 
-    fn handle(&mut self, inject: Inject, _: &mut Context<Self>) {
+    fn handle(&mut self, inject: Inject, ctx: &mut Context<Self>) {
         let _turn = self.life.turn();
         // Before the start and after the end the cursor is not told to hand anything over; what it sent
         // meanwhile it learns by `WorkerUp` or `WorkerGone`.
-        if let Some(live) = &mut self.live {
-            live.desk.inject(inject);
+        if self.live.is_some() {
+            self.intake.push(inject);
+            self.take_in(ctx);
         }
     }
 }
@@ -363,7 +399,10 @@ impl Handler<CancelInjections> for PtyWorker {
 
     fn handle(&mut self, cancel: CancelInjections, _: &mut Context<Self>) {
         let _turn = self.life.turn();
-        let forgotten = self.live.as_mut().map(|live| live.desk.cancel()).unwrap_or_default();
+        let mut forgotten = self.intake.cancel();
+        if let Some(live) = &mut self.live {
+            forgotten.extend(live.desk.cancel());
+        }
         // A cursor that has restarted meanwhile asks again.
         cancel.reply.send(forgotten);
     }
@@ -429,6 +468,7 @@ impl Handler<Resize> for PtyWorker {
             Some(live) => match live.terminal.resize(size) {
                 Ok(()) => {
                     live.desk.resize(size);
+                    self.record_size(size, Instant::now());
                     Ok(())
                 }
                 Err(error) => Err(PtyRefused::Io(error.to_string())),
@@ -443,6 +483,8 @@ impl Handler<TakeSnapshot> for PtyWorker {
 
     fn handle(&mut self, TakeSnapshot(reply): TakeSnapshot, _: &mut Context<Self>) {
         let _turn = self.life.turn();
+        // A stream that is joined at the snapshot begins with what comes after it.
+        self.stream_settle(Instant::now());
         // Without a screen the question stays unanswered, which the asker sees.
         if let Some(snapshot) = self.snapshot() {
             reply.send(snapshot);

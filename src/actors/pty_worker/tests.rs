@@ -22,12 +22,12 @@ use crate::{
         Answer,
         delivery::{InjectStep, Mode, Note, Rung},
         lifecycle::{ActorId, ActorKind},
-        observe::Event,
         process::{EndedBy, ExitRecord},
         pty::TermSize,
         spawn::Autonomy,
     },
     pty,
+    store::AgentFiles,
     supervision::{Child, Directory, FaultPoint, Probe, Seat},
 };
 
@@ -42,7 +42,7 @@ struct Book {
     gone: Vec<String>,
     exits: Vec<ExitRecord>,
     states: Vec<(AgentState, AgentState)>,
-    chunks: Vec<(String, u64)>,
+    chunks: Vec<(String, u64, u64)>,
     waker: Option<Waker>,
 }
 
@@ -73,9 +73,7 @@ notes! {
     WorkerGone: |book, said| book.gone.push(said.reason);
     ChildExited: |book, said| book.exits.push(said.exit);
     StateChanged: |book, said| book.states.push((said.from, said.to));
-    Publish: |book, said| if let Event::WorkerStream { chunk, offset, .. } = said.0 {
-        book.chunks.push((chunk, offset));
-    };
+    Output: |book, said| book.chunks.push((said.text, said.start, said.end));
 }
 
 /// One worker and what it said.
@@ -84,6 +82,7 @@ struct Rig {
     book: Rc<RefCell<Book>>,
     view: Arc<WorkerView>,
     stream_wanted: Arc<AtomicUsize>,
+    dir: tempfile::TempDir,
     start: Option<Answer<Result<Started, SpawnRefused>>>,
     attempt: u32,
 }
@@ -127,10 +126,11 @@ impl Rig {
             gone: post!(),
             exited: post!(),
             state: post!(),
-            publish: post!(),
+            output: post!(),
         };
         let view = Arc::new(WorkerView::default());
         let stream_wanted = Arc::new(AtomicUsize::new(0));
+        let dir = tempfile::tempdir().unwrap();
         let config = WorkerConfig {
             name: spec.name.clone(),
             spec,
@@ -141,12 +141,13 @@ impl Rig {
             },
             timings: Timings::default(),
             stream_wanted: stream_wanted.clone(),
+            files: AgentFiles::open(dir.path().join("agents"), true).unwrap().of(&"ag_test".into()),
             view: view.clone(),
         };
         let (reply, start) = Reply::channel();
         let (child, seat) = Seat::reserve(ActorId::of(ActorKind::PtyWorker, "worker"), &directory);
         seat.start(None, |_, life| PtyWorker::new(life, config, doors, reply));
-        Self { child, book, view, stream_wanted, start: Some(start), attempt: 0 }
+        Self { child, book, view, stream_wanted, dir, start: Some(start), attempt: 0 }
     }
 
     fn shell(script: &str, harness: Option<&str>) -> Self {
@@ -520,14 +521,65 @@ async fn those_who_watch_get_all_output_with_its_offsets_and_others_cost_nothing
     rig.stream_wanted.store(1, Ordering::Relaxed);
     let from = rig.shows("x").await.offset;
     rig.child.post::<Input>().ask(|reply| Input { bytes: b"\n".to_vec(), reply }).await.unwrap().unwrap();
-    rig.until(|book| book.chunks.iter().any(|(text, _)| text.contains("done")).then_some(())).await;
+    rig.until(|book| book.chunks.iter().any(|(text, _, _)| text.contains("done")).then_some(())).await;
     let end = rig.shows("done").await.offset;
     let chunks = rig.book.borrow().chunks.clone();
-    let text: String = chunks.iter().map(|(text, _)| text.as_str()).collect();
+    let text: String = chunks.iter().map(|(text, _, _)| text.as_str()).collect();
     assert!((0..200).all(|n| text.contains(&format!("line-{n}\r\n"))));
     assert_eq!(from + text.len() as u64, end);
-    assert_eq!(chunks.last().unwrap().1, end);
+    assert_eq!(chunks.last().unwrap().2, end);
+    let mut at = from;
+    for (_, start, end) in chunks {
+        assert_eq!(start, at, "a gap or a repeat");
+        at = end;
+    }
     rig.end().await;
+}
+
+#[actix::test]
+async fn what_was_shown_is_recorded_to_the_end() {
+    let mut rig = Rig::shell("printf 'h\\303\\251llo\\n'; read -r x; printf '\\033[1mbye\\n'", Some("plain"));
+    rig.started().await.unwrap();
+    let size = TermSize { rows: 30, cols: 90 };
+    rig.child.post::<Resize>().ask(|reply| Resize { size, reply }).await.unwrap().unwrap();
+    rig.child.post::<Input>().ask(|reply| Input { bytes: b"\n".to_vec(), reply }).await.unwrap().unwrap();
+    rig.until(|book| book.exits.first().cloned()).await;
+    let file = rig.dir.path().join("agents/ag_test/output.cast");
+    let recording = rig
+        .until(|_| {
+            let text = std::fs::read_to_string(&file).ok()?;
+            text.contains("\"x\"").then_some(text)
+        })
+        .await;
+    let events: Vec<(f64, String, String)> =
+        recording.lines().skip(1).map(|line| serde_json::from_str(line).unwrap()).collect();
+    let shown: String =
+        events.iter().filter(|(_, code, _)| code == "o").map(|(_, _, data)| &**data).collect();
+    assert_eq!(shown, "héllo\r\n\r\n\u{1b}[1mbye\r\n", "{recording}");
+    assert!(events.iter().any(|(_, code, data)| code == "r" && data == "90x30"), "{recording}");
+    assert_eq!(events.last().unwrap().2, "code 0");
+}
+
+#[actix::test]
+async fn a_long_body_is_in_a_file_and_its_beginning_in_the_composer() {
+    let mut rig = Rig::python("composer.py", &[], Some("generic"));
+    rig.started().await.unwrap();
+    let body = "0123456789abcde\n".repeat(3000);
+    rig.send("d1", &body);
+    rig.send("d2", "and this comes after it");
+    assert_eq!(rig.proven("d1").await, Rung::Submitted);
+    assert_eq!(rig.proven("d2").await, Rung::Submitted);
+    let bodies = rig.dir.path().join("agents/ag_test/bodies");
+    let files: Vec<_> = std::fs::read_dir(&bodies).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let [file] = &files[..] else { panic!("{files:?}") };
+    assert_eq!(std::fs::read_to_string(file).unwrap(), body.trim_end());
+    rig.shows("submitted 2").await;
+    rig.end().await;
+    let began = Instant::now();
+    while bodies.exists() {
+        assert!(began.elapsed() < PATIENCE, "it has outlived its agent");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 #[actix::test]

@@ -124,12 +124,14 @@ impl Supervisor {
         });
 
         let view = Arc::default();
+        let files = self.blueprint.files.of(&agent_id);
         let config = WorkerConfig {
             name: name.clone(),
             spec,
             relay_env,
             timings: self.blueprint.timings.clone(),
             stream_wanted: self.blueprint.stream_wanted.clone(),
+            files,
             view: Arc::clone(&view),
         };
         let doors = WorkerDoors {
@@ -138,7 +140,7 @@ impl Supervisor {
             gone: cursor.post(),
             exited: self.posts.exited.clone(),
             state: self.posts.state.clone(),
-            publish: self.posts.publish.clone(),
+            output: self.posts.output.clone(),
         };
         let arbiter = &self.arbiters[self.next_arbiter % self.arbiters.len()];
         self.next_arbiter = self.next_arbiter.wrapping_add(1);

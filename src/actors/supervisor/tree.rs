@@ -20,13 +20,13 @@ use crate::{
     messages::{
         delivery::{Ack, House, MarkRead, RequestReplay},
         lifecycle::{ActorId, ActorKind, ChildNotice},
-        observe::Publish,
+        observe::{Output, Publish},
         pty::{ChildExited, StateChanged},
         readiness::ReadinessBoard,
         release::WorkerLost,
         session::{Route, SessionDown, Unroute},
     },
-    store::Journal,
+    store::{AgentFiles, Journal},
     supervision::{Child, ChildHandle, Directory, Post, Seat},
 };
 
@@ -39,6 +39,8 @@ pub struct Blueprint {
     pub timings: Timings,
     /// Number of readers of the live output; workers stay silent at 0.
     pub stream_wanted: Arc<AtomicUsize>,
+    /// What is kept of agents on disk.
+    pub files: AgentFiles,
     /// The room for deliveries of the whole house.
     pub room: Arc<House>,
 }
@@ -48,6 +50,7 @@ pub struct Blueprint {
 pub struct Posts {
     pub(super) notices: Post<ChildNotice>,
     pub(super) publish: Post<Publish>,
+    pub(super) output: Post<Output>,
     pub(super) ack: Post<Ack>,
     pub(super) read: Post<MarkRead>,
     pub(super) replay: Post<RequestReplay>,
@@ -106,6 +109,7 @@ pub fn reserve(directory: &Directory) -> (Rooms, Tree) {
     let posts = Posts {
         notices: rooms.supervisor.post(),
         publish: rooms.hub.post(),
+        output: rooms.hub.post(),
         ack: rooms.session.post(),
         read: rooms.registry.post(),
         replay: rooms.session.post(),

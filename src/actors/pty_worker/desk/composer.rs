@@ -150,8 +150,10 @@ impl Desk {
                 if let Some(ticket) = self.tickets.get(id) {
                     let body_max = self.harness.text.body_max;
                     let frame = match &ticket.text {
-                        Text::Message(note) => Frame::new(note, Framing { body_max, ..Framing::default() }),
-                        Text::Task(task) => Frame::task(task, body_max),
+                        Text::Message(note) => {
+                            Frame::new(note, Framing { body_max, ..Framing::default() }, &ticket.whole)
+                        }
+                        Text::Task(task) => Frame::task(task, body_max, &ticket.whole),
                     };
                     let wording = Wording { lines: frame.lines(), flat: frame.flat() };
                     let sent = Sent { id: id.clone(), wording, flat: true, as_line: true };

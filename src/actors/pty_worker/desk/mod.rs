@@ -24,6 +24,7 @@ use tickets::Ticket;
 
 use super::{
     dialog::Dialogs,
+    frame::Whole,
     plain::{LineEnd, PlainLane},
     readiness::{Gate, Readiness},
     writer::{Kind, Taken, Writer},
@@ -45,7 +46,7 @@ const WINDOW_PLAIN: usize = 64;
 const WINDOW_COMPOSER: usize = 8;
 
 /// The first task among the deliveries. Ids of engines begin with `del_` or `evt_`.
-const TASK: &str = "task";
+pub(super) const TASK: &str = "task";
 
 /// Rows of the screen in a report of an injection that is stuck.
 const STUCK_ROWS: u16 = 12;
@@ -99,7 +100,7 @@ pub(crate) struct Desk {
     lane: Lane,
     tickets: HashMap<DeliveryId, Ticket>,
     /// The first task, until it is in.
-    task: Option<String>,
+    task: Option<(String, Whole)>,
     proven: VecDeque<(DeliveryId, Rung)>,
     framed: u64,
     state: AgentState,
@@ -189,6 +190,11 @@ impl Desk {
     /// True once it has been ready.
     pub(crate) fn was_ready(&self) -> bool {
         self.readiness.was_ready()
+    }
+
+    /// The longest body, in bytes, that is sure to be typed whole.
+    pub(crate) fn typed_max(&self) -> usize {
+        self.harness.typed_max()
     }
 
     /// How many injections it holds at once.

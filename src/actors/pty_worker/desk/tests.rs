@@ -71,7 +71,7 @@ impl World {
         let (delivery_id, attempt) = (id.into(), self.attempt);
         let mode = crate::messages::delivery::Mode::Wait;
         let redelivered = reached.is_some();
-        self.desk.inject(Inject { delivery_id, attempt, mode, note, reached, redelivered });
+        self.desk.inject(Inject { delivery_id, attempt, mode, note, reached, redelivered }, Whole::Nowhere);
         self.turn();
     }
 
@@ -162,7 +162,7 @@ fn a_cancel_forgets_what_is_not_begun_alone() {
 fn the_first_task_is_typed_once_bare_and_before_every_message() {
     for (harness, screen) in [("plain", "ready"), ("generic", COMPOSER)] {
         let mut world = World::new(harness);
-        world.desk.assign("count the boats in the harbour".to_owned());
+        world.desk.assign("count the boats in the harbour".to_owned(), Whole::Nowhere);
         world.inject("d1");
         // Nobody but the desk knows of it: neither a cancel nor a new life may lose it.
         world.desk.cancel();

@@ -2,7 +2,7 @@
 
 use super::{Desk, Effect, Lane, PROVEN_KEPT, STUCK_ROWS, TASK};
 use crate::{
-    actors::pty_worker::frame::{Frame, Framing},
+    actors::pty_worker::frame::{Frame, Framing, Whole},
     harness::Harness,
     ids::DeliveryId,
     messages::delivery::{Inject, InjectStep, Note, Rung},
@@ -15,6 +15,8 @@ pub(super) struct Ticket {
     pub(super) attempt: u32,
     pub(super) text: Text,
     pub(super) redelivered: bool,
+    /// Where its body is, if that is too long to be typed.
+    pub(super) whole: Whole,
 }
 
 /// What is to be typed.
@@ -25,8 +27,8 @@ pub(super) enum Text {
 }
 
 impl Desk {
-    /// A message is handed over.
-    pub(crate) fn inject(&mut self, inject: Inject) {
+    /// A message is handed over, with the place of its body if that is too long to be typed.
+    pub(crate) fn inject(&mut self, inject: Inject, whole: Whole) {
         let Inject { delivery_id: id, attempt, mode: _, note, reached, redelivered } = inject;
         if let Some(ticket) = self.tickets.get_mut(&id) {
             if attempt < ticket.attempt {
@@ -40,22 +42,23 @@ impl Desk {
         if let Some(rung) = proven {
             return self.effects.push(Effect::Report { id, attempt, step: InjectStep::Proven(rung) });
         }
-        self.hold(id, Ticket { attempt, text: Text::Message(note), redelivered }, reached);
+        self.hold(id, Ticket { attempt, text: Text::Message(note), redelivered, whole }, reached);
     }
 
     /// Gives the agent its first task: typed before every message that is not under way.
-    pub(crate) fn assign(&mut self, task: String) {
-        self.task = Some(task);
+    pub(crate) fn assign(&mut self, task: String, whole: Whole) {
+        self.task = Some((task, whole));
         self.offer_task();
     }
 
     /// No cursor hands the task over again, so whatever makes the desk forget it is followed by this.
     pub(super) fn offer_task(&mut self) {
         let id = DeliveryId::from(TASK);
-        if let Some(task) = self.task.clone()
+        if let Some((task, whole)) = self.task.clone()
             && !self.tickets.contains_key(&id)
         {
-            self.hold(id, Ticket { attempt: 0, text: Text::Task(task), redelivered: false }, None);
+            let ticket = Ticket { attempt: 0, text: Text::Task(task), redelivered: false, whole };
+            self.hold(id, ticket, None);
         }
     }
 
@@ -156,7 +159,7 @@ impl Desk {
 pub(super) fn frame(harness: &Harness, framed: &mut u64, ticket: &Ticket) -> Frame {
     let note = match &ticket.text {
         Text::Message(note) => note,
-        Text::Task(task) => return Frame::task(task, harness.text.body_max),
+        Text::Task(task) => return Frame::task(task, harness.text.body_max, &ticket.whole),
     };
     let framing = Framing {
         nth: *framed,
@@ -165,5 +168,5 @@ pub(super) fn frame(harness: &Harness, framed: &mut u64, ticket: &Ticket) -> Fra
         body_max: harness.text.body_max,
     };
     *framed += 1;
-    Frame::new(note, framing)
+    Frame::new(note, framing, &ticket.whole)
 }
