@@ -15,7 +15,7 @@ use nix::{
 };
 use tokio::io::unix::AsyncFd;
 
-use super::{Terminal, sys};
+use super::{Terminal, memory, sys};
 use crate::ids::SpawnId;
 
 /// The children whose exit status belongs to a [`Process`]. A broker that is a child subreaper has other
@@ -78,13 +78,24 @@ pub struct Process {
     spawn_id: SpawnId,
     pidfd: AsyncFd<OwnedFd>,
     exit: OnceLock<ExitStatus>,
+    /// What the broker had of memory when it was forked, in bytes.
+    begun_with: Option<u64>,
+    /// What the kernel's account said at the exit, in bytes.
+    account: OnceLock<u64>,
 }
 
 impl Process {
     /// Takes over a child that was just forked by this thread and is already on the list of held ones.
     pub(super) fn adopt(pid: Pid, spawn_id: SpawnId) -> io::Result<Self> {
         let pidfd = sys::watch(sys::pidfd_open(pid.as_raw())?)?;
-        Ok(Self { pid, spawn_id, pidfd, exit: OnceLock::new() })
+        Ok(Self {
+            pid,
+            spawn_id,
+            pidfd,
+            exit: OnceLock::new(),
+            begun_with: memory::own_memory(),
+            account: OnceLock::new(),
+        })
     }
 
     /// Its pid, which is also its session and its process group.
@@ -105,13 +116,23 @@ impl Process {
             let mut held = held();
             let status = match sys::reap(sys::Child::ByFd(self.pidfd.get_ref().as_fd())) {
                 Ok(None) => return None,
-                Ok(Some(raw)) => raw.into(),
+                Ok(Some(raw)) => {
+                    let bytes = u64::try_from(raw.peak_kib).unwrap_or(0).saturating_mul(1024);
+                    self.account.get_or_init(|| bytes);
+                    raw.into()
+                }
                 Err(_) => ExitStatus::Lost,
             };
             held.remove(&self.pid.as_raw());
             return Some(*self.exit.get_or_init(|| status));
         }
         self.exit.get().copied()
+    }
+
+    /// The most resident memory that it, or one that it has waited for, ever had, in bytes. Known after the
+    /// end alone, and only where it is above what the broker had itself: every child begins as a copy of it.
+    pub fn peak_memory(&self) -> Option<u64> {
+        self.account.get().copied().filter(|peak| self.begun_with.is_some_and(|begun| *peak > begun))
     }
 
     /// Waits for the end. May be called any number of times, also after the end, and dropped at any time.

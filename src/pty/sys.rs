@@ -22,6 +22,9 @@ pub(super) struct RawExit {
     pub(super) code: i32,
     /// The exit code or the signal number.
     pub(super) status: i32,
+    /// The kernel's account of its resident memory at the highest, in KiB: its own, that of those it has
+    /// waited for, and that of the process that it was forked from.
+    pub(super) peak_kib: i64,
 }
 
 fn checked(result: libc::c_int) -> io::Result<libc::c_int> {
@@ -161,11 +164,14 @@ pub(super) fn any_zombie() -> bool {
 }
 
 fn waitid(kind: libc::idtype_t, id: libc::id_t, options: libc::c_int) -> io::Result<Option<RawExit>> {
-    // SAFETY: siginfo_t is plain data for which all zeroes is a value.
-    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: siginfo_t and rusage are plain data for which all zeroes is a value.
+    let (mut info, mut usage): (libc::siginfo_t, libc::rusage) = unsafe { std::mem::zeroed() };
     loop {
-        // SAFETY: waitid writes one siginfo_t through the pointer.
-        match checked(unsafe { libc::waitid(kind, id, &raw mut info, options) }) {
+        // The C library's waitid leaves out what the system call has to say of resources.
+        // SAFETY: waitid writes one siginfo_t and one rusage through the pointers.
+        let done =
+            unsafe { libc::syscall(libc::SYS_waitid, kind, id, &raw mut info, options, &raw mut usage) };
+        match checked_call(done) {
             Ok(_) => break,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(e),
@@ -173,7 +179,7 @@ fn waitid(kind: libc::idtype_t, id: libc::id_t, options: libc::c_int) -> io::Res
     }
     // SAFETY: after a successful waitid the child fields are filled in, or still zero (WNOHANG).
     let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
-    Ok((pid != 0).then_some(RawExit { code: info.si_code, status }))
+    Ok((pid != 0).then_some(RawExit { code: info.si_code, status, peak_kib: usage.ru_maxrss }))
 }
 
 /// Makes the child of this command the leader of a new session whose controlling terminal is its standard

@@ -5,7 +5,11 @@ use std::time::Instant;
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use tracing::info;
 
-use super::{PtyWorker, exit, live::Drain};
+use super::{
+    PtyWorker, exit,
+    live::{Drain, Live},
+    redact::redact,
+};
 use crate::{
     messages::{
         delivery::WorkerGone,
@@ -14,10 +18,7 @@ use crate::{
         pty::{AgentState, ChildExited, Terminate},
         spawn::SpawnRefused,
     },
-    pty::{
-        self, ExitStatus, Swept,
-        ladder::{self, Ladder},
-    },
+    pty::{self, ExitStatus, Swept},
     supervision::lock,
 };
 
@@ -27,10 +28,7 @@ impl PtyWorker {
             self.condemned = Some(terminate);
             return;
         };
-        let Terminate { by, force, within } = terminate;
-        let by = live.ending.as_ref().map_or(by, |(_, _, first)| *first);
-        let ladder = Ladder::new(ladder::Policy { polite: false, force, within });
-        live.ending = Some((ladder, now, by));
+        live.end(terminate, now);
     }
 
     pub(super) fn child_exited(&mut self, status: ExitStatus, now: Instant) {
@@ -43,7 +41,10 @@ impl PtyWorker {
     pub(super) fn sweep(&mut self, ctx: &mut Context<Self>) {
         let Some(live) = &self.live else { return };
         let process = live.process.clone();
-        let sweep = async move { pty::sweep(process.spawn_id(), process.pid()).await };
+        let keep = self.config.spec.process.keep_daemons;
+        let sweep = async move {
+            if keep { Swept::default() } else { pty::sweep(process.spawn_id(), process.pid()).await }
+        };
         ctx.spawn(sweep.into_actor(self).map(|swept, worker, ctx| worker.bury(swept, ctx)));
     }
 
@@ -54,18 +55,20 @@ impl PtyWorker {
             code: drain.status.code(),
             signal: drain.status.signal_name(),
             core_dumped: drain.status.core_dumped(),
-            oom: false,
+            oom: live.watch.killed_since(pty::oom_kills()),
         };
         let by = live.ending.as_ref().map(|(_, _, by)| *by);
         let standing = exit::Standing {
             by,
             state: live.desk.state().0,
             was_ready: live.desk.was_ready(),
-            wants_login: false,
+            wants_login: live.desk.wants_login(),
             uptime: live.born.elapsed(),
         };
         let record = ExitRecord {
-            last_output: live.desk.screen().last_words(exit::LAST_OUTPUT_MAX, exit::LAST_LINES_MAX),
+            last_output: self.last_words(&live, exit::LAST_OUTPUT_MAX),
+            last_delivery: live.watch.last().cloned(),
+            peak_memory: live.watch.peak(live.process.peak_memory()),
             pending: live.desk.queued(),
             swept: swept.killed,
             ..exit::record(ended, standing)
@@ -77,7 +80,7 @@ impl PtyWorker {
             keys.lost();
         }
         if self.starting.is_some() {
-            let output = live.desk.screen().last_words(exit::REFUSAL_OUTPUT_MAX, exit::LAST_LINES_MAX);
+            let output = self.last_words(&live, exit::REFUSAL_OUTPUT_MAX);
             let refused = match by {
                 Some(_) => SpawnRefused::Abandoned("it was released while it started".to_owned()),
                 None => SpawnRefused::DiedAtOnce { exit: record.how(), output },
@@ -94,4 +97,19 @@ impl PtyWorker {
         self.doors.gone.tell(WorkerGone { reason }).ok();
         self.life.exit(ctx, ExitReason::Finished);
     }
+
+    /// The last screen, without what is secret: the agent's token, and what its environment was given under a
+    /// name that says so.
+    fn last_words(&self, live: &Live, max: usize) -> String {
+        let text = live.desk.screen().last_words(max, exit::LAST_LINES_MAX);
+        let given = self.config.spec.env.iter().filter(|(name, _)| names_a_secret(name));
+        let given = given.map(|(_, value)| value.as_str());
+        redact(&text, given.chain([self.config.relay_env.token.expose()]))
+    }
+}
+
+/// True for the usual names of variables that hold secrets.
+fn names_a_secret(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    ["KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIALS"].iter().any(|word| name.contains(word))
 }

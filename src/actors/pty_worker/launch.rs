@@ -17,6 +17,7 @@ use super::{
     frame::{self, Whole},
     live::Live,
     transcript::Transcript,
+    watch::Watch,
 };
 use crate::{
     harness::Harness,
@@ -95,7 +96,8 @@ impl PtyWorker {
             desk.assign(task, whole);
         }
         self.record(now);
-        self.live = Some(Live::new(terminal, process, harness, desk, now));
+        let watch = Watch::new(self.config.spec.process.limits.clone(), now);
+        self.live = Some(Live::new(terminal, process, harness, desk, watch, now));
         if let Some(terminate) = self.condemned.take() {
             self.climb(terminate, now);
         }

@@ -7,13 +7,13 @@ use std::{
 
 use tracing::{debug, warn};
 
-use super::{ROUNDS, desk::Desk, transcript::Transcript};
+use super::{ROUNDS, desk::Desk, transcript::Transcript, watch::Watch};
 use crate::{
     harness::Harness,
     ids::AgentName,
-    messages::process::EndedBy,
+    messages::{process::EndedBy, pty::Terminate},
     pty::{
-        ExitStatus, Process, Signal, Terminal,
+        self, ExitStatus, Process, Signal, Terminal,
         ladder::{self, Ladder},
     },
 };
@@ -38,6 +38,8 @@ pub(super) struct Live {
     /// The start was answered.
     pub(super) survived: bool,
     pub(super) ending: Option<(Ladder, Instant, EndedBy)>,
+    /// For its limits and its record.
+    pub(super) watch: Watch,
     pub(super) exit: Option<Drain>,
     /// When to look at what the child has read, unless the kernel hints at it sooner.
     pub(super) look_at: Option<Instant>,
@@ -73,6 +75,7 @@ impl Live {
         process: Process,
         chosen: &'static Harness,
         desk: Desk,
+        watch: Watch,
         now: Instant,
     ) -> Self {
         Self {
@@ -85,6 +88,7 @@ impl Live {
             deaf: false,
             survived: false,
             ending: None,
+            watch,
             exit: None,
             look_at: None,
             transcript: None,
@@ -98,6 +102,7 @@ impl Live {
     pub(super) fn take_output(&mut self, bytes: &[u8], now: Instant) {
         let terminal = &self.terminal;
         let canonical = || terminal.line_mode().is_ok_and(|mode| mode.canonical);
+        self.watch.stirred(now);
         self.desk.output(bytes, canonical, now);
     }
 
@@ -170,6 +175,50 @@ impl Live {
         }
     }
 
+    /// Looks at the memory, if it is time to.
+    pub(super) fn keep_books(&mut self, now: Instant) {
+        if self.exit.is_none() && self.watch.wants_sample(now) {
+            self.sample(now);
+        }
+    }
+
+    fn sample(&mut self, now: Instant) {
+        let peak = pty::peak_memory(self.process.pid().as_raw().cast_unsigned());
+        self.watch.sample(peak, pty::oom_kills(), now);
+    }
+
+    /// Ends it when it has reached one of its limits.
+    pub(super) fn enforce(&mut self, agent: &AgentName, now: Instant) {
+        if self.exit.is_some() || self.ending.is_some() {
+            return;
+        }
+        if let Some(by) = self.watch.reached(self.desk.screen().offset(), now) {
+            warn!(%agent, limit = by.reason(), "agent has reached a limit, ending it");
+            self.end(Terminate { by, force: false, within: None }, now);
+        }
+    }
+
+    /// Begins the ladder, or begins it again in another way. Who asked first counts as the one who ended it.
+    pub(super) fn end(&mut self, terminate: Terminate, now: Instant) {
+        // The last chance to see what it had.
+        self.sample(now);
+        let Terminate { by, force, within } = terminate;
+        let by = self.ending.as_ref().map_or(by, |(_, _, first)| *first);
+        let polite = self.chosen.quit.is_some();
+        self.ending = Some((Ladder::new(ladder::Policy { polite, force, within }), now, by));
+    }
+
+    /// Types the quit keys behind what is being typed, each on its own: a program may take keys that it reads at
+    /// once for a paste.
+    fn type_quit_keys(&mut self) {
+        for stroke in self.chosen.quit.iter().flat_map(|keys| keys.strokes()) {
+            if self.desk.input(stroke.as_bytes().to_vec()).is_err() {
+                // A full queue is read by nobody: the signals come next.
+                return;
+            }
+        }
+    }
+
     pub(super) fn step_ladder(&mut self, agent: &AgentName, now: Instant) {
         if self.exit.is_some() {
             return;
@@ -177,7 +226,7 @@ impl Live {
         let Some((ladder, began, _)) = &mut self.ending else { return };
         if let ladder::Next::Take(rung) = ladder.next(now.saturating_duration_since(*began)) {
             let signal = match rung {
-                ladder::Step::Quit => return,
+                ladder::Step::Quit => return self.type_quit_keys(),
                 ladder::Step::Hangup => Signal::SIGHUP,
                 ladder::Step::Terminate => Signal::SIGTERM,
                 ladder::Step::Kill => Signal::SIGKILL,

@@ -28,10 +28,12 @@ mod output;
 mod plain;
 mod readiness;
 mod record;
+mod redact;
 mod sanitise;
 mod sight;
 mod stream;
 mod transcript;
+mod watch;
 mod writer;
 
 #[cfg(test)]
@@ -54,7 +56,7 @@ use crate::{
     ids::{AgentName, DialogId},
     messages::{
         Reply,
-        delivery::{CancelInjections, Inject, InjectReport, Note, WorkerGone, WorkerUp},
+        delivery::{CancelInjections, Inject, InjectReport, InjectStep, Note, Rung, WorkerGone, WorkerUp},
         lifecycle::ExitReason,
         observe::Output,
         pty::{
@@ -165,6 +167,8 @@ impl PtyWorker {
     fn turn(&mut self, now: Instant) -> Turn {
         self.survive(now);
         let Some(live) = &mut self.live else { return Turn::Wait };
+        live.keep_books(now);
+        live.enforce(&self.config.name, now);
         live.step_ladder(&self.config.name, now);
         live.work(now);
         self.stream_due(now);
@@ -183,6 +187,13 @@ impl PtyWorker {
     fn settle(&mut self) {
         let Some(live) = &mut self.live else { return };
         let effects = live.desk.take_effects();
+        for effect in &effects {
+            let Effect::Report { id, step, .. } = effect else { continue };
+            if matches!(step, InjectStep::Reached(rung) | InjectStep::Proven(rung) if *rung >= Rung::Consumed)
+            {
+                live.watch.put_in(id.clone());
+            }
+        }
         for effect in effects {
             match effect {
                 Effect::Report { id, attempt, step } => {
@@ -258,10 +269,14 @@ impl PtyWorker {
                 ladder::Next::Top => None,
             }
         });
+        let limit = live.watch.wake().filter(|_| live.ending.is_none());
         let desk = live.desk.wake(now).filter(|_| !live.hung_up && !live.deaf);
         let transcript = live.transcript.as_ref().and_then(Transcript::wake);
         let transcript = transcript.filter(|_| live.desk.awaits_record().is_some());
-        [survival, ladder, live.look_at, desk, transcript, self.outlet.wake()].into_iter().flatten().min()
+        [survival, ladder, limit, live.look_at, desk, transcript, self.outlet.wake()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Hands over what can be handed to the desk now. A body that is too long to be typed is kept first.
@@ -387,7 +402,8 @@ impl Handler<Inject> for PtyWorker {
         let _turn = self.life.turn();
         // Before the start and after the end the cursor is not told to hand anything over; what it sent
         // meanwhile it learns by `WorkerUp` or `WorkerGone`.
-        if self.live.is_some() {
+        if let Some(live) = &mut self.live {
+            live.watch.stirred(Instant::now());
             self.intake.push(inject);
             self.take_in(ctx);
         }
@@ -424,6 +440,7 @@ impl Handler<Input> for PtyWorker {
             }
             Some(live) => match live.desk.input(bytes) {
                 Ok(number) => {
+                    live.watch.stirred(Instant::now());
                     self.keys.insert(number, Keys::Input(len, reply));
                     return;
                 }

@@ -1,5 +1,7 @@
 //! The room with real terminals and real children; its doors lead to probes.
 
+mod ends;
+
 use std::{
     cell::RefCell,
     collections::BTreeMap,
@@ -135,7 +137,7 @@ impl Rig {
             name: spec.name.clone(),
             spec,
             relay_env: AgentEnv {
-                token: AgentToken::from("at_test"),
+                token: AgentToken::from("at_live_test"),
                 base_url: "http://engine".into(),
                 workspace: None,
             },
@@ -399,7 +401,7 @@ async fn an_agent_gets_its_own_identity_and_nothing_of_the_brokers() {
     let shown = rig.shows("end").await.plain;
     for wanted in [
         "RELAY_AGENT_NAME=worker",
-        "RELAY_AGENT_TOKEN=at_test",
+        "RELAY_AGENT_TOKEN=at_live_test",
         "RELAY_AGENT_TYPE=agent",
         "RELAY_BASE_URL=http://engine",
         "RELAY_SKIP_BOOTSTRAP=1",

@@ -37,6 +37,11 @@ impl Desk {
         self.readiness.composer(&self.harness.ready, look, now)
     }
 
+    /// True while a dialog is open that asks for a login.
+    pub(crate) fn wants_login(&self) -> bool {
+        self.blocked.is_some_and(|dialog| dialog.severity == harness::Severity::Auth)
+    }
+
     fn matches(&self, rule: &Rule) -> bool {
         !(rule.fresh && self.typed) && rule.matches(|place| self.screen.text(region(place)))
     }
