@@ -236,8 +236,12 @@ fn only_those_who_talk_to_an_engine_know_the_wire() {
 
 #[test]
 fn only_the_worker_knows_the_kernel_and_the_screen() {
-    // The house asks to be a subreaper and sweeps what a killed broker left.
-    assert_none("pty/ is the worker's", only_in("crate::pty", &["pty", "actors/pty_worker", "house"]));
+    // The house asks to be a subreaper and sweeps what a killed broker left; who attaches asks for the size of
+    // the terminal in front of them.
+    assert_none(
+        "pty/ is the worker's",
+        only_in("crate::pty", &["pty", "actors/pty_worker", "house", "cli/attach"]),
+    );
     assert_none("screen/ is the worker's", only_in("crate::screen", &["screen", "actors/pty_worker"]));
 }
 

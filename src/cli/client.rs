@@ -2,9 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use actix_codec::Framed;
+use actix_http::ws;
 use actix_web::http::{Method, StatusCode, header};
-use awc::{Client, ClientResponse, error::SendRequestError};
+use awc::{
+    BoxedSocket, Client, ClientResponse,
+    error::{PayloadError, SendRequestError, WsClientError},
+};
 use bytes::Bytes;
+use futures_util::Stream;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{Exit, Failure, find::Found};
@@ -15,6 +21,10 @@ const ANSWER: Duration = Duration::from_secs(45);
 const STARTING: Duration = Duration::from_secs(15);
 /// Between two questions to a broker that is still starting.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
+/// For an answer that goes on while something runs.
+const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+/// Frames larger than this are not ours.
+const FRAME_MAX: usize = 4 << 20;
 /// Answers larger than this are not ours.
 const BODY_MAX: usize = 16 << 20;
 
@@ -64,6 +74,34 @@ impl Api {
     /// Asks for something to be ended.
     pub(super) async fn delete(&self, path: &str, body: &impl Serialize) -> Result<Answer, Failure> {
         self.ask(|| self.request(Method::DELETE, path).send_json(body)).await
+    }
+
+    /// Asks for something that comes piece by piece, for as long as it comes.
+    pub(super) async fn stream(
+        &self,
+        path: &str,
+    ) -> Result<impl Stream<Item = Result<Bytes, PayloadError>> + use<>, Failure> {
+        let request = self.request(Method::GET, path).timeout(FOR_EVER);
+        let mut response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let body = response.body().limit(BODY_MAX).await.unwrap_or_default();
+        Err(refused(status, false, &body))
+    }
+
+    /// Opens a WebSocket.
+    pub(super) async fn socket(&self, path: &str) -> Result<Framed<BoxedSocket, ws::Codec>, Failure> {
+        let url = format!("{}{path}", self.broker.url);
+        let request = self.client.ws(url).max_frame_size(FRAME_MAX);
+        let opened = request.bearer_auth(self.broker.api_key.expose()).connect().await;
+        let (_, socket) = opened.map_err(|error| match error {
+            WsClientError::SendRequest(error) => self.unreachable(&error),
+            WsClientError::InvalidResponseStatus(status) => refused(status, false, b""),
+            error => Failure::new(Exit::Failed, format!("the broker refuses the connection: {error}")),
+        })?;
+        Ok(socket)
     }
 
     fn request(&self, method: Method, path: &str) -> awc::ClientRequest {

@@ -8,6 +8,7 @@ use crate::config::Env;
 
 mod actors;
 mod answer;
+mod attach;
 mod broker;
 mod client;
 mod connection;
@@ -21,6 +22,7 @@ mod hold;
 mod init;
 mod lock;
 mod logging;
+mod logs;
 mod process_args;
 mod ps;
 mod release;
@@ -74,6 +76,10 @@ enum Command {
     Auto(hold::Whose),
     /// Answer a dialog that an agent's program has opened.
     Answer(answer::Args),
+    /// Have an agent's terminal on this one, to watch it or to type into it.
+    Attach(attach::Args),
+    /// Show what an agent's terminal has shown, also of an agent that has ended.
+    Logs(logs::Args),
     /// Show an agent's screen.
     Snapshot(snapshot::Args),
     /// List the messages that could not be put into an agent, or try them again.
@@ -119,6 +125,8 @@ impl Cli {
             Command::Flush(args) => hold::flush(&args, env),
             Command::Auto(args) => hold::auto(&args, env),
             Command::Answer(args) => answer::run(&args, env),
+            Command::Attach(args) => attach::run(&args, env),
+            Command::Logs(args) => logs::run(&args, env),
             Command::Snapshot(args) => snapshot::run(&args, env),
             Command::DumpPty(args) => snapshot::dump(args, env),
             Command::DeadLetters(args) => dead_letters::run(&args, env),

@@ -318,6 +318,7 @@ pub(super) async fn input(
 ) -> Result<HttpResponse, ApiError> {
     let InputBody { data } = body::object(&req, payload).await?;
     let agent = api.agent(&name).await?;
+    api.writers.may_type(&agent.view.spec.name)?;
     let answer = agent.input.ask(|reply| Input { bytes: data.into_bytes(), reply });
     let late = |_| {
         let message = "the agent does not read its input; what was sent waits in its queue";
@@ -345,6 +346,7 @@ pub(super) async fn resize(
     let ResizeBody { rows, cols } = body::object(&req, payload).await?;
     let size = TermSize::new(rows, cols)?;
     let agent = api.agent(&name).await?;
+    api.writers.may_resize(&agent.view.spec.name)?;
     let answer = agent.resize.ask(|reply| Resize { size, reply });
     let resized = tokio::time::timeout(WORKER_TIME, answer).await.map_err(|_| worker_silent(&name))?;
     let resized = resized.map_err(|_| disappeared(&name))?;

@@ -16,6 +16,7 @@ use super::{
     error::ApiError,
     hosts::Hosts,
     lease::Lease,
+    writers::Writers,
 };
 use crate::{
     ids::AgentName,
@@ -43,6 +44,7 @@ pub(super) struct Api {
     pub(super) key: KeyCheck,
     pub(super) lease: Option<Lease>,
     pub(super) streams: Streams,
+    pub(super) writers: Writers,
     pub(super) failures: Mutex<Failures>,
 }
 

@@ -1,9 +1,13 @@
 //! `WS /api/input/{name}/stream`: a person's keystrokes, as they come.
 //!
 //! ```text
-//! handshake -> pty_input_ready -> (keys -> pty_input_ack)* -> close
+//! handshake -> pty_input_ready -> (keys -> pty_input_ack | size -> pty_resized)* -> close
 //!           `-> pty_input_error -> close
 //! ```
+//!
+//! An open stream is the lease to type: there is one for each terminal. A client that asks to `drive` has the
+//! terminal to itself: the agent's messages are held back, and its size is the client's affair. However the
+//! stream ends, both are as they were before.
 //!
 //! Keys are handed to the terminal as they arrive and acked in their order, each when the kernel has taken
 //! it. A terminal that takes nothing fills its own queue (256 KiB) and then refuses; it never holds up the
@@ -11,29 +15,46 @@
 
 use actix_web::{
     HttpRequest, HttpResponse, rt,
-    web::{Data, Path, Payload},
+    web::{Data, Path, Payload, Query},
 };
 use actix_ws::{AggregatedMessage, AggregatedMessageStream, CloseCode, Session};
 use bytes::Bytes;
-use futures_util::{FutureExt, StreamExt, stream::FuturesOrdered};
+use futures_util::{FutureExt, StreamExt, future::LocalBoxFuture, stream::FuturesOrdered};
 use serde::{Deserialize, Serialize};
 use tokio::{
     sync::watch,
-    time::{Instant, MissedTickBehavior, interval_at},
+    time::{Duration, Instant, MissedTickBehavior, interval, interval_at, timeout},
 };
-use tracing::debug;
+use tracing::{debug, info, warn};
 
 use super::{
-    api::{Api, OpenStream},
+    agents::{WORKER_TIME, disappeared, worker_silent},
+    api::{Api, OpenStream, ROOM_TIME, within},
     error::ApiError,
     socket::{self, End, PING, ended, hand_over},
+    writers::WriterLease,
 };
-use crate::messages::{pty::Input, spawn::AgentDoors};
+use crate::messages::{
+    hold::{DeliveryMode, SetDeliveryMode},
+    pty::{Input, Resize, TakeSnapshot, TermSize},
+    spawn::AgentDoors,
+};
 
 /// The largest frame, in bytes: what a terminal's queue can take at once.
 const FRAME_MAX: usize = 256 << 10;
 /// Most frames that wait for their ack; more are left in the socket.
 const UNACKED_MAX: usize = 256;
+/// Between two looks whether the agent is still there.
+const LOOK: Duration = Duration::from_secs(1);
+
+#[derive(Deserialize)]
+pub(super) struct StreamQuery {
+    /// Have the terminal alone.
+    #[serde(default)]
+    drive: bool,
+    /// How the client describes itself to others who want to type.
+    who: Option<String>,
+}
 
 /// What we say.
 #[derive(Serialize)]
@@ -41,19 +62,28 @@ const UNACKED_MAX: usize = 256;
 enum Said<'a> {
     PtyInputReady { name: &'a str },
     PtyInputAck { name: &'a str, bytes_written: usize },
+    PtyResized { name: &'a str, rows: u16, cols: u16 },
 }
 
-/// Keys in an envelope; most clients send them bare.
+/// What was done with a frame.
+enum Done {
+    Written(usize),
+    Resized(TermSize),
+}
+
+/// Keys in an envelope, which most clients send bare, or a new size.
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Enveloped {
     PtyInput { data: String },
+    PtyResize { rows: u16, cols: u16 },
 }
 
 /// `WS /api/input/{name}/stream`
 pub(super) async fn open(
     api: Data<Api>,
     name: Path<String>,
+    query: Query<StreamQuery>,
     req: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
@@ -63,7 +93,17 @@ pub(super) async fn open(
     socket::still_open(&closing)?;
     let incoming =
         incoming.max_frame_size(FRAME_MAX).aggregate_continuations().max_continuation_size(FRAME_MAX);
-    let typist = Typist { name: name.into_inner(), session, closing, _open: api.streams.open() };
+    let StreamQuery { drive, who } = query.into_inner();
+    let typist = Typist {
+        name: name.into_inner(),
+        who: who.unwrap_or_else(|| "another client".to_owned()),
+        drives: drive,
+        session,
+        closing,
+        lease: None,
+        driving: None,
+        _open: api.streams.open(),
+    };
     rt::spawn(typist.run(api, incoming));
     Ok(response)
 }
@@ -71,9 +111,52 @@ pub(super) async fn open(
 /// Somebody who types.
 struct Typist {
     name: String,
+    who: String,
+    drives: bool,
     session: Session,
     closing: watch::Receiver<bool>,
+    lease: Option<WriterLease>,
+    driving: Option<Driving>,
     _open: OpenStream,
+}
+
+/// What a terminal was before somebody had it alone.
+struct Driving {
+    agent: AgentDoors,
+    mode: DeliveryMode,
+    size: TermSize,
+}
+
+impl Driving {
+    /// Holds the agent's messages back.
+    async fn begin(agent: &AgentDoors) -> Result<Self, ApiError> {
+        let name = agent.view.spec.name.as_str();
+        let shown = timeout(WORKER_TIME, agent.snapshot.ask(TakeSnapshot)).await;
+        let shown = shown.map_err(|_| worker_silent(name))?.map_err(|_| disappeared(name))?;
+        let hold = |reply| SetDeliveryMode { mode: DeliveryMode::ManualFlush, expect: None, reply };
+        let held = within(ROOM_TIME, agent.hold.set.ask(hold)).await?;
+        // Without an expectation there is no conflict.
+        let mode = held.map_or(DeliveryMode::ManualFlush, |set| set.previous);
+        info!(agent = name, "driven by a person, messages are held");
+        Ok(Self { agent: agent.clone(), mode, size: shown.size })
+    }
+
+    /// Leaves the terminal as it was. A mode that somebody else has set meanwhile stays.
+    async fn end(self) {
+        let Self { agent, mode, size } = self;
+        let name = &agent.view.spec.name;
+        let back = |reply| SetDeliveryMode { mode, expect: Some(DeliveryMode::ManualFlush), reply };
+        match within(ROOM_TIME, agent.hold.set.ask(back)).await {
+            Ok(Ok(_)) => info!(agent = %name, "no longer driven"),
+            Ok(Err(conflict)) => info!(agent = %name, %conflict, "no longer driven"),
+            Err(error) if agent.hold.set.is_gone() => {
+                debug!(agent = %name, %error, "ended while it was driven")
+            }
+            Err(error) => warn!(agent = %name, %error, "messages may still be held; see `relay-broker hold`"),
+        }
+        // An agent that has ended has no size.
+        within(ROOM_TIME, agent.resize.ask(|reply| Resize { size, reply })).await.map(drop).ok();
+    }
 }
 
 /// Why it is over.
@@ -99,6 +182,10 @@ impl From<ApiError> for Over {
 impl Typist {
     async fn run(mut self, api: Data<Api>, mut incoming: AggregatedMessageStream) {
         let Err(over) = self.attend(&api, &mut incoming).await;
+        if let Some(driving) = self.driving.take() {
+            driving.end().await;
+        }
+        self.lease = None;
         let end = match over {
             Over::Ended(end) => end,
             Over::Refused(error) => {
@@ -116,22 +203,33 @@ impl Typist {
     ) -> Result<std::convert::Infallible, Over> {
         // A client learns who is missing from a frame: a refused handshake has no body that it could read.
         let agent = api.agent(&self.name).await?;
+        self.lease = Some(api.writers.take(&agent.view.spec.name, &self.who, self.drives)?);
+        if self.drives {
+            self.driving = Some(Driving::begin(&agent).await?);
+        }
         self.say(&Said::PtyInputReady { name: &self.name.clone() }).await?;
         let mut pings = interval_at(Instant::now() + PING, PING);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut unacked = FuturesOrdered::new();
         loop {
             tokio::select! {
                 biased;
                 () = ended(&mut self.closing) => return Err(End::SHUTDOWN.into()),
-                Some(written) = unacked.next() => {
-                    let bytes_written = written?;
-                    self.say(&Said::PtyInputAck { name: &self.name.clone(), bytes_written }).await?;
+                Some(done) = unacked.next() => {
+                    let name = &self.name.clone();
+                    match done? {
+                        Done::Written(bytes_written) => self.say(&Said::PtyInputAck { name, bytes_written }).await?,
+                        Done::Resized(TermSize { rows, cols }) => {
+                            self.say(&Said::PtyResized { name, rows, cols }).await?;
+                        }
+                    }
                 }
                 message = incoming.next(), if unacked.len() < UNACKED_MAX => {
                     let keys = match message {
-                        Some(Ok(AggregatedMessage::Text(text))) => bare(text.into_bytes()),
-                        Some(Ok(AggregatedMessage::Binary(bytes))) => bytes,
+                        Some(Ok(AggregatedMessage::Text(text))) => Asked::read(text.into_bytes()),
+                        Some(Ok(AggregatedMessage::Binary(bytes))) => Asked::Type(bytes),
                         Some(Ok(AggregatedMessage::Ping(bytes))) => {
                             let mut session = self.session.clone();
                             hand_over(&mut self.closing, async move { session.pong(&bytes).await }).await?;
@@ -145,8 +243,11 @@ impl Typist {
                         }
                         None => return Err(End::Gone.into()),
                     };
-                    unacked.push_back(self.type_in(&agent, &keys));
+                    unacked.push_back(self.act(&agent, keys));
                 }
+                _ = looks.tick() => if agent.input.is_gone() {
+                    return Err(End::Ours(CloseCode::Normal, "the agent has ended").into());
+                },
                 _ = pings.tick() => {
                     let mut session = self.session.clone();
                     hand_over(&mut self.closing, async move { session.ping(b"").await }).await?;
@@ -155,17 +256,32 @@ impl Typist {
         }
     }
 
-    /// Hands keys to the terminal at once; the future is only the wait for the kernel.
-    fn type_in(
-        &self,
-        agent: &AgentDoors,
-        keys: &Bytes,
-    ) -> impl Future<Output = Result<usize, ApiError>> + use<> {
+    /// Hands keys or a size to the terminal at once; the future is only the wait for the kernel.
+    fn act(&self, agent: &AgentDoors, asked: Asked) -> LocalBoxFuture<'static, Result<Done, ApiError>> {
         let name = self.name.clone();
-        agent.input.ask(|reply| Input { bytes: keys.to_vec(), reply }).map(move |answer| {
-            let written = answer.map_err(|_| super::agents::disappeared(&name))?;
-            written.map_err(|refused| ApiError::from(refused).about(name))
-        })
+        match asked {
+            Asked::Type(keys) => {
+                let answer = agent.input.ask(|reply| Input { bytes: keys.to_vec(), reply });
+                let done = answer.map(move |answer| {
+                    let written = answer.map_err(|_| disappeared(&name))?;
+                    written.map(Done::Written).map_err(|refused| ApiError::from(refused).about(name))
+                });
+                done.boxed_local()
+            }
+            Asked::Resize { rows, cols } => match TermSize::new(rows, cols) {
+                Ok(size) => {
+                    let answer = agent.resize.ask(|reply| Resize { size, reply });
+                    let done = answer.map(move |answer| {
+                        let resized = answer.map_err(|_| disappeared(&name))?;
+                        resized
+                            .map(|()| Done::Resized(size))
+                            .map_err(|refused| ApiError::from(refused).about(name))
+                    });
+                    done.boxed_local()
+                }
+                Err(bad) => std::future::ready(Err(ApiError::from(bad).about(name))).boxed_local(),
+            },
+        }
     }
 
     async fn say(&mut self, said: &Said<'_>) -> Result<(), End> {
@@ -179,11 +295,21 @@ impl Typist {
     }
 }
 
-/// Keys out of their envelope, if they are in one.
-fn bare(text: Bytes) -> Bytes {
-    match serde_json::from_slice(&text) {
-        Ok(Enveloped::PtyInput { data }) => data.into(),
-        Err(_) => text,
+/// What a client wants.
+#[derive(Debug, PartialEq, Eq)]
+enum Asked {
+    Type(Bytes),
+    Resize { rows: u16, cols: u16 },
+}
+
+impl Asked {
+    /// Out of its envelope, if it is in one.
+    fn read(text: Bytes) -> Self {
+        match serde_json::from_slice(&text) {
+            Ok(Enveloped::PtyInput { data }) => Self::Type(data.into()),
+            Ok(Enveloped::PtyResize { rows, cols }) => Self::Resize { rows, cols },
+            Err(_) => Self::Type(text),
+        }
     }
 }
 
@@ -197,10 +323,13 @@ mod tests {
             (r#"{"type":"pty_input","data":"ls\r"}"#, "ls\r"),
             ("ls\r", "ls\r"),
             (r#"{"type":"other","data":"x"}"#, r#"{"type":"other","data":"x"}"#),
+            (r#"{"type":"pty_resize","rows":"x"}"#, r#"{"type":"pty_resize","rows":"x"}"#),
             (r#"{"a":1}"#, r#"{"a":1}"#),
             ("", ""),
         ] {
-            assert_eq!(bare(Bytes::from_static(text.as_bytes())), keys, "{text}");
+            assert_eq!(Asked::read(Bytes::from_static(text.as_bytes())), Asked::Type(keys.into()), "{text}");
         }
+        let size = Bytes::from_static(br#"{"type":"pty_resize","rows":30,"cols":90}"#);
+        assert_eq!(Asked::read(size), Asked::Resize { rows: 30, cols: 90 });
     }
 }

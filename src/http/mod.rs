@@ -20,10 +20,12 @@ mod hold;
 mod hosts;
 mod input_stream;
 mod lease;
+mod log;
 mod process_body;
 mod socket;
 mod spawn_body;
 mod status;
+mod writers;
 
 use std::{
     net::{IpAddr, SocketAddr, TcpListener},
@@ -51,6 +53,7 @@ use self::{
     error::ApiError,
     hosts::Hosts,
     lease::Lease,
+    writers::Writers,
 };
 use crate::{
     ids::{AgentId, ApiKey, WorkspaceId, WorkspaceKey},
@@ -225,6 +228,7 @@ pub fn serve(
         started: Instant::now(),
         lease,
         streams: streams.clone(),
+        writers: Writers::default(),
         failures: Mutex::default(),
         config,
         doors,
@@ -281,6 +285,7 @@ fn routes(app: &mut ServiceConfig, faults: bool) {
     at("/api/spawned/{name}/pending", "GET", vec![get().to(hold::pending)]);
     at("/api/spawned/{name}/flush", "POST", vec![post().to(hold::flush)]);
     at("/api/spawned/{name}/answer", "POST", vec![post().to(dialog::answer)]);
+    at("/api/spawned/{name}/log", "GET", vec![get().to(log::log)]);
     at("/api/send", "POST", vec![post().to(agents::send)]);
     at("/api/input/{name}", "POST", vec![post().to(agents::input)]);
     at("/api/input/{name}/stream", "GET", vec![get().to(input_stream::open)]);

@@ -34,4 +34,4 @@ pub use memory::{oom_kills, peak_memory};
 pub use nix::{sys::signal::Signal, unistd::Pid};
 pub use process::{ExitStatus, Process};
 pub use sweep::{Swept, become_subreaper, reap_adopted, start_tick, sweep, sweep_leftover};
-pub use terminal::{IN_FLIGHT_MAX, LineMode, ReadOutcome, Slave, Terminal};
+pub use terminal::{IN_FLIGHT_MAX, LineMode, ReadOutcome, Slave, Terminal, window_size};

@@ -70,6 +70,14 @@ pub(super) fn set_size(master: BorrowedFd<'_>, rows: u16, cols: u16) -> io::Resu
     Ok(())
 }
 
+/// Rows and columns of a terminal's window; 0 when nobody has set them.
+pub(super) fn window_size(terminal: BorrowedFd<'_>) -> io::Result<(u16, u16)> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the descriptor is open and TIOCGWINSZ writes one winsize through the pointer.
+    checked(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) })?;
+    Ok((size.ws_row, size.ws_col))
+}
+
 /// Bytes that a read of this descriptor would find (`FIONREAD`).
 pub(super) fn input_queue(fd: BorrowedFd<'_>) -> io::Result<usize> {
     let mut bytes: libc::c_int = 0;

@@ -220,6 +220,14 @@ impl Terminal {
     }
 }
 
+/// Rows and columns of the window of somebody's own terminal; 0 when it does not say.
+///
+/// # Errors
+/// It is none.
+pub fn window_size(terminal: BorrowedFd<'_>) -> io::Result<(u16, u16)> {
+    sys::window_size(terminal)
+}
+
 fn uninterrupted<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
     loop {
         match call() {

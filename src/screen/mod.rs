@@ -412,6 +412,21 @@ mod tests {
     }
 
     #[test]
+    fn what_coding_programs_ask_at_their_start_is_answered_in_the_order_asked() {
+        let mut shown = Screen::new(TermSize { rows: 10, cols: 20 });
+        let asked = b"\x1b[c\x1b[5n\x1b[6n\x1b]10;?\x1b\\\x1b]11;?\x07\x1b[?u\x1b[14t\x1b[?2026$p\x1b[>c";
+        // In pieces of any size: a question may arrive in two reads.
+        let answers: Vec<u8> = asked.chunks(3).flat_map(|piece| shown.feed(piece)).collect();
+        let wanted = "\x1b[?62;22c\x1b[0n\x1b[1;1R\x1b]10;rgb:e0e0/e0e0/e0e0\x1b\\\
+                      \x1b]11;rgb:1010/1010/1010\x1b\\\x1b[?0u\x1b[4;160;160t\x1b[?2026;2$y\x1b[>0;0;0c";
+        assert_eq!(String::from_utf8(answers).unwrap(), wanted);
+        assert_eq!(shown.feed(b"\x1b[?2026h\x1b[?2026$p"), b"\x1b[?2026;1$y");
+        let version = shown.feed(b"\x1b[>q\x1b[>0q");
+        assert_eq!(version.windows(14).filter(|part| *part == b">|relay-broker").count(), 2);
+        assert_eq!(shown.text(Region::All).trim(), "", "a question is not shown");
+    }
+
+    #[test]
     fn a_repaint_shows_the_same_screen() {
         let shown = screen(b"\x1b[?1049h\x1b[?2004h\x1b[3;4H\x1b[31mred\x1b[m\x1b]2;t\x07\x1b[?25l");
         let mut again = Screen::new(shown.size());

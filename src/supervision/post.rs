@@ -33,12 +33,17 @@ impl<M: Message<Result = ()> + Send + 'static> Post<M> {
     /// [`Gone`] when the actor has ended for good; the message is dropped.
     #[allow(clippy::disallowed_methods, reason = "this is the one counted place")]
     pub fn tell(&self, message: M) -> Result<(), Gone> {
-        if !self.to.connected() {
+        if self.is_gone() {
             return Err(Gone);
         }
         self.probe.posted();
         self.to.do_send(message);
         Ok(())
+    }
+
+    /// True when the actor has ended for good.
+    pub fn is_gone(&self) -> bool {
+        !self.to.connected()
     }
 
     /// Puts a question into the mailbox: `make` builds it around the reply. The answer fails when the actor

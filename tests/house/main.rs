@@ -8,6 +8,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod attach;
 mod backlog;
 mod bad_start;
 mod broker_killed;
