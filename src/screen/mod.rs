@@ -5,6 +5,7 @@
 //! costs the picture, not the agent.
 
 mod queries;
+mod stand_in;
 
 use std::{
     num::NonZeroU16,
@@ -13,6 +14,8 @@ use std::{
 
 use vt100::{Callbacks, MouseProtocolMode, Parser};
 
+pub use self::stand_in::STAND_IN;
+use self::stand_in::StandIn;
 use crate::{
     escape::{self, Unit},
     messages::pty::TermSize,
@@ -28,6 +31,7 @@ pub struct Screen {
     parser: Parser<Watch>,
     /// Total bytes fed.
     offset: u64,
+    stand_in: StandIn,
     /// The character or control sequence that has begun and is not shown yet.
     begun: Vec<u8>,
     /// The parameters of the scrolling region, while it is not the whole screen.
@@ -69,6 +73,7 @@ impl Screen {
         Self {
             parser: parser(size, Watch::default()),
             offset: 0,
+            stand_in: StandIn::default(),
             begun: Vec::new(),
             margins: None,
             resets: 0,
@@ -79,7 +84,8 @@ impl Screen {
     /// Takes output in, in pieces of any size. Returns the bytes that a terminal would answer to queries in
     /// it; the caller types them.
     pub fn feed(&mut self, bytes: &[u8]) -> Vec<u8> {
-        let fed = catch_unwind(AssertUnwindSafe(|| self.parser.process(bytes)));
+        let shown = self.stand_in.pass(bytes);
+        let fed = catch_unwind(AssertUnwindSafe(|| self.parser.process(&shown)));
         self.offset += bytes.len() as u64;
         self.follow(bytes);
         if fed.is_err() {

@@ -5,7 +5,7 @@
 //! the cursor draws its own: there, text stands in the composer when it is the lowest one on the screen, and
 //! it has left when it has moved away from the bottom or is gone.
 
-use crate::screen::{Region, Screen};
+use crate::screen::{Region, STAND_IN, Screen};
 
 /// So many characters at the end of a text identify it (spec/pty 7.5).
 const TAIL: usize = 24;
@@ -112,9 +112,14 @@ impl Trace {
     }
 }
 
-/// Text without what a composer adds: blanks, borders, a drawn cursor.
+/// Text without what a composer adds (blanks, borders, a drawn cursor) and without what the screen shows
+/// otherwise: the character that stands for one that must not be typed.
 fn bare(text: &str) -> String {
-    text.chars().filter(|c| !c.is_whitespace() && !is_vertical(*c) && !is_horizontal(*c)).collect()
+    let is_text = |c: &char| {
+        let is_drawn = c.is_whitespace() || is_vertical(*c) || is_horizontal(*c);
+        !is_drawn && !matches!(*c, char::REPLACEMENT_CHARACTER | STAND_IN)
+    };
+    text.chars().filter(is_text).collect()
 }
 
 fn is_vertical(c: char) -> bool {
@@ -150,6 +155,13 @@ mod tests {
         assert_eq!(trace().place(&screen(boxed), 0), Place::Composer);
         let pasted = "> [Pasted text #1 +30 lines]";
         assert_eq!(trace().place(&screen(pasted), 0), Place::Composer);
+    }
+
+    #[test]
+    fn text_with_replaced_characters_is_found() {
+        let text = "# x \u{fffd}[201~\u{fffd}touch it\u{fffd}";
+        let mut trace = Trace::new(text, &[]);
+        assert_eq!(trace.place(&screen(&format!("> {text}")), 0), Place::Composer);
     }
 
     #[test]
