@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 #[path = "../support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "other test binaries use the rest")]
 mod support;
 
 mod attach;

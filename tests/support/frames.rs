@@ -34,6 +34,26 @@ impl Frame {
         Ok(Self { raw, header })
     }
 
+    /// A text frame.
+    pub(crate) fn of_text(text: &str) -> Self {
+        let size = text.len();
+        let mut raw = vec![0x80 | Self::TEXT];
+        match size {
+            0..126 => raw.push(size as u8),
+            126..=0xffff => {
+                raw.push(126);
+                raw.extend((size as u16).to_be_bytes());
+            }
+            _ => {
+                raw.push(127);
+                raw.extend((size as u64).to_be_bytes());
+            }
+        }
+        let header = raw.len();
+        raw.extend(text.as_bytes());
+        Self { raw, header }
+    }
+
     /// The text, of a text frame.
     pub(crate) fn text(&self) -> Option<&str> {
         let is_text = self.raw[0] & 0x0f == Self::TEXT;

@@ -19,12 +19,14 @@ use super::{
 };
 
 /// What becomes of a frame that the engine sends.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Verdict {
     /// It goes on at once.
     Pass,
     /// It goes on after this time; what follows it does not wait.
     Late(Duration),
+    /// Another text goes on in its stead.
+    Instead(String),
 }
 
 type Judge = Box<dyn Fn(&str) -> Verdict + Send + Sync>;
@@ -270,6 +272,7 @@ fn socket(engine: &TcpStream, broker: &TcpStream, shared: &Arc<Shared>) -> io::R
         shared.pass()?;
         match frame.text().map_or(Verdict::Pass, &shared.judge) {
             Verdict::Pass => shared.to_broker(&broker, &frame.raw)?,
+            Verdict::Instead(text) => shared.to_broker(&broker, &Frame::of_text(&text).raw)?,
             Verdict::Late(after) => {
                 let (broker, shared) = (Arc::clone(&broker), Arc::clone(shared));
                 thread::spawn(move || {

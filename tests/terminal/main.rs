@@ -15,4 +15,5 @@ mod support;
 mod composers;
 mod dialogs;
 mod ends;
+mod hostile;
 mod plain;

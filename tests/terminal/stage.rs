@@ -4,7 +4,7 @@ use std::{cell::Cell, fs, path::PathBuf};
 
 use serde_json::Value;
 
-use crate::support::{House, TestEngine, events::Events, expect, processes, until};
+use crate::support::{House, Proxy, TestEngine, Verdict, events::Events, expect, processes, until};
 
 /// Who sends.
 pub(crate) const SENDER: &str = "Alice";
@@ -14,8 +14,11 @@ pub(crate) struct Stage {
     pub(crate) house: House,
     pub(crate) engine: TestEngine,
     pub(crate) events: Events,
-    sender: String,
+    /// The sender's token.
+    pub(crate) sender: String,
     node: String,
+    /// Goes after the broker.
+    _proxy: Option<Proxy>,
 }
 
 /// A fake program that runs as an agent.
@@ -59,10 +62,20 @@ pub(crate) enum Piece {
 impl Stage {
     pub(crate) fn new() -> Self {
         let engine = TestEngine::start();
-        let house = House::at(&engine).start();
+        Self::of(House::at(&engine).start(), engine, None)
+    }
+
+    /// One whose engine says other things than ours does.
+    pub(crate) fn behind(judge: impl Fn(&str) -> Verdict + Send + Sync + 'static) -> Self {
+        let engine = TestEngine::start();
+        let proxy = Proxy::judging(engine.addr(), judge);
+        Self::of(House::behind(&proxy, &engine).start(), engine, Some(proxy))
+    }
+
+    fn of(house: House, engine: TestEngine, proxy: Option<Proxy>) -> Self {
         let (_, node) = house.until_live();
         let sender = engine.person(SENDER);
-        Self { events: house.events(), house, engine, sender, node }
+        Self { events: house.events(), house, engine, sender, node, _proxy: proxy }
     }
 
     /// Starts a program of `tests/fixtures/programs` under the rules for programs that nobody knows.
