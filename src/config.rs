@@ -55,6 +55,8 @@ pub struct Config {
     pub catalogue: Catalogue,
     /// What runs for a harness that is declared, whatever command line the engine sends along.
     pub handlers: BTreeMap<String, CommandLine>,
+    /// Other actions that this node runs, by name.
+    pub actions: BTreeMap<String, DeclaredAction>,
     /// Most agents at once; 0 is unlimited.
     pub max_agents: u32,
     /// Ends the broker when no client renews its session for this long; `None` with `--persist` and `up`.
@@ -74,6 +76,15 @@ pub struct CommandLine {
     pub program: String,
     /// As they are.
     pub args: Vec<String>,
+}
+
+/// An action of this node: a command that reads its input as JSON and prints its output as JSON.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeclaredAction {
+    /// Run without a shell.
+    pub command: CommandLine,
+    /// Then it is killed, and the action has failed.
+    pub timeout: Duration,
 }
 
 /// Which engine the node belongs to.

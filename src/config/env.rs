@@ -48,6 +48,10 @@ pub const BROKER_URL: &str = "RELAY_BROKER_URL";
 pub const AGENT_TOKEN: &str = "RELAY_AGENT_TOKEN";
 /// Set in an agent's environment: its name.
 pub const AGENT_NAME: &str = "RELAY_AGENT_NAME";
+/// Set for the command of a declared action: the action's name.
+pub const ACTION: &str = "RELAY_ACTION";
+/// Set for the command of a declared action: the same for the same invocation, whoever runs it.
+pub const INVOCATION: &str = "RELAY_INVOCATION_ID";
 /// What is logged (the syntax of tracing-subscriber's `EnvFilter`).
 pub const LOG_FILTER: &str = "RUST_LOG";
 /// Base of the per-user data directory.
@@ -80,6 +84,8 @@ pub const ALL: &[&str] = &[
     BROKER_URL,
     AGENT_TOKEN,
     AGENT_NAME,
+    ACTION,
+    INVOCATION,
 ];
 
 /// An environment as a value, so that nothing below `main` depends on the process's own.

@@ -55,7 +55,16 @@ const MILLIS_MAX: u64 = 86_400_000;
 pub(super) struct File {
     path: PathBuf,
     values: BTreeMap<&'static str, Value>,
-    handlers: BTreeMap<String, Vec<String>>,
+    handlers: BTreeMap<String, Handler>,
+}
+
+/// `[handlers."<capability>"]`, as it stands there.
+#[derive(Debug)]
+pub(super) struct Handler {
+    /// A program and its arguments.
+    pub(super) command: Vec<String>,
+    /// Milliseconds.
+    pub(super) timeout: Option<u64>,
 }
 
 impl File {
@@ -98,27 +107,24 @@ impl File {
         self.values.get(key)?.as_bool()
     }
 
-    /// The commands of `[handlers."<capability>"]`.
-    pub(super) fn handlers(&self) -> &BTreeMap<String, Vec<String>> {
+    /// The tables `[handlers."<capability>"]`.
+    pub(super) fn handlers(&self) -> &BTreeMap<String, Handler> {
         &self.handlers
     }
 
     /// The one table whose keys are the user's own.
     fn take_handlers(&mut self, value: Value, problems: &mut Vec<Problem>) {
-        const WANTED: &str = "must be a table with `command`, a list of a program and its arguments";
+        const WANTED: &str = "must be a table with `command`, a list of a program and its arguments, and for an action \
+                              perhaps `timeout_ms`, a number from 1 to a day";
         let Value::Table(handlers) = value else {
-            let said = "must be a table of tables, one for each `spawn:<harness>`".to_owned();
+            let said = "must be a table of tables, one for each `spawn:<harness>` or action".to_owned();
             problems.push(Problem::new(self.source(HANDLERS), said));
             return;
         };
         for (name, handler) in handlers {
-            let command = match &handler {
-                Value::Table(keys) if keys.len() == 1 => keys.get("command").and_then(texts_of),
-                _ => None,
-            };
-            match command {
-                Some(command) => {
-                    self.handlers.insert(name, command);
+            match handler_of(&handler) {
+                Some(handler) => {
+                    self.handlers.insert(name, handler);
                 }
                 None => problems
                     .push(Problem::new(self.source(&format!("{HANDLERS}.\"{name}\"")), WANTED.to_owned())),
@@ -154,6 +160,17 @@ impl File {
             }
         }
     }
+}
+
+fn handler_of(value: &Value) -> Option<Handler> {
+    let keys = value.as_table()?;
+    let timeout = match keys.get("timeout_ms") {
+        Some(given) => Some(given.as_integer()?.try_into().ok().filter(|ms| (1..=MILLIS_MAX).contains(ms))?),
+        None => None,
+    };
+    let known = 1 + usize::from(timeout.is_some());
+    let command = keys.get("command").and_then(texts_of)?;
+    (keys.len() == known).then_some(Handler { command, timeout })
 }
 
 fn texts_of(value: &Value) -> Option<Vec<String>> {

@@ -11,12 +11,14 @@ use std::{
 use actix_web::http::Uri;
 use rand::RngExt;
 
-use super::{ApiConfig, CommandLine, Config, EngineChoice, Env, Timings, env, file::File};
+use super::{ApiConfig, CommandLine, Config, DeclaredAction, EngineChoice, Env, Timings, env, file::File};
 use crate::{
     harness::{BadFile, Catalogue},
     ids::{AgentName, ApiKey, NodeId, NodeName, NodeToken, WorkspaceKey},
 };
 
+/// For a declared action. An engine that has had no answer for 30 s asks another node too (spec/wire 4.7).
+const ACTION_TIMEOUT: Duration = Duration::from_secs(25);
 /// Where `init` finds its engine when it is not told (spec/wire 1.1).
 const HOSTED_ENGINE: &str = "https://cast.agentrelay.com";
 /// A broker that `init` started without `--persist` ends when nobody renews for this long (spec/api 1.5).
@@ -219,7 +221,7 @@ fn resolve(
     let node_token = all.node_token();
     let api = all.api();
     let channels = all.channels();
-    let handlers = all.handlers();
+    let (handlers, actions) = all.handlers();
     let mut harnesses = all.harnesses();
     for name in handlers.keys() {
         if !harnesses.contains(name) {
@@ -259,6 +261,7 @@ fn resolve(
         harnesses,
         catalogue: Catalogue::built_in(),
         handlers,
+        actions,
         max_agents,
         lease: (asked.form == Form::Init { persist: false }).then_some(LEASE),
         agent_type: env.text(env::AGENT_TYPE).unwrap_or("human").to_owned(),
@@ -475,31 +478,50 @@ impl<'a> Sources<'a> {
         harnesses
     }
 
-    /// What runs for `spawn:<harness>`. Other capabilities would be actions of the whole workspace, of which
-    /// this node handles none.
-    fn handlers(&mut self) -> BTreeMap<String, CommandLine> {
-        let mut handlers = BTreeMap::new();
-        for (name, command) in self.file.handlers() {
+    /// What runs for `spawn:<harness>`, and what for other actions.
+    fn handlers(&mut self) -> (BTreeMap<String, CommandLine>, BTreeMap<String, DeclaredAction>) {
+        let (mut handlers, mut actions) = (BTreeMap::new(), BTreeMap::new());
+        for (name, handler) in self.file.handlers() {
             let source = self.file.source(&format!("handlers.\"{name}\""));
-            let said = match (name.as_str(), name.strip_prefix("spawn:"), command.as_slice()) {
-                ("spawn", ..) => {
+            let command = match handler.command.as_slice() {
+                [program, args @ ..] if !program.trim().is_empty() => {
+                    CommandLine { program: program.clone(), args: args.to_vec() }
+                }
+                _ => {
+                    self.wrong(source, "has an empty `command`; name a program");
+                    continue;
+                }
+            };
+            let said = match (name.as_str(), name.strip_prefix("spawn:")) {
+                ("spawn", _) => {
                     "would draw every spawn of the workspace to this node; declare `spawn:<harness>`"
                         .to_owned()
                 }
-                (_, None, _) => "is not handled here; only `spawn:<harness>` can be declared".to_owned(),
-                (_, Some(harness), _) if AgentName::parse(harness).is_err() => {
+                ("release", _) => "is the broker's own and cannot be declared".to_owned(),
+                (_, Some(harness)) if AgentName::parse(harness).is_err() => {
                     format!("`{harness}` is not a harness: use letters, digits, dots, dashes or underscores")
                 }
-                (_, Some(harness), [program, args @ ..]) if !program.trim().is_empty() => {
-                    let line = CommandLine { program: program.clone(), args: args.to_vec() };
-                    handlers.insert(harness.to_owned(), line);
+                (_, Some(_)) if handler.timeout.is_some() => {
+                    "has a `timeout_ms`, but an agent runs as long as it likes; only actions have one"
+                        .to_owned()
+                }
+                (_, Some(harness)) => {
+                    handlers.insert(harness.to_owned(), command);
                     continue;
                 }
-                _ => "has an empty `command`; name a program".to_owned(),
+                (_, None) if AgentName::parse(name).is_err() => {
+                    "is not the name of an action: use letters, digits, dots, dashes or underscores"
+                        .to_owned()
+                }
+                (_, None) => {
+                    let timeout = handler.timeout.map_or(ACTION_TIMEOUT, Duration::from_millis);
+                    actions.insert(name.clone(), DeclaredAction { command, timeout });
+                    continue;
+                }
             };
             self.wrong(source, said);
         }
-        handlers
+        (handlers, actions)
     }
 
     fn max_agents(&mut self) -> u32 {
@@ -784,22 +806,33 @@ mod tests {
     }
 
     #[test]
-    fn declared_handlers_are_advertised_with_the_harnesses_and_nothing_else_can_be_declared() {
+    fn declared_handlers_are_advertised_with_the_harnesses_and_actions_by_their_names() {
         let bare = || Env::from([("HOME", "/h")]);
         let file = "harnesses = ['otter', 'heron']\n\
                     [handlers.'spawn:heron']\ncommand = ['stub', '-x', 'a b']\n\
-                    [handlers.'spawn:crane']\ncommand = ['/opt/crane']\n";
+                    [handlers.'spawn:crane']\ncommand = ['/opt/crane']\n\
+                    [handlers.'tide.table']\ncommand = ['/opt/tide', '--json']\ntimeout_ms = 500\n\
+                    [handlers.moor]\ncommand = ['moor']\n";
         let config = run(&Case { asked: up(), env: bare(), file }).unwrap();
         assert_eq!(config.harnesses, ["otter", "heron", "crane"]);
         let heron = CommandLine { program: "stub".into(), args: vec!["-x".into(), "a b".into()] };
         assert_eq!((config.handlers.len(), &config.handlers["heron"]), (2, &heron));
+        assert_eq!(config.actions.keys().collect::<Vec<_>>(), ["moor", "tide.table"]);
+        let tide = CommandLine { program: "/opt/tide".into(), args: vec!["--json".into()] };
+        let tide = DeclaredAction { command: tide, timeout: Duration::from_millis(500) };
+        assert_eq!(config.actions["tide.table"], tide);
+        assert_eq!(config.actions["moor"].timeout, ACTION_TIMEOUT);
 
         for (file, words) in [
             ("[handlers.spawn]\ncommand = ['x']", "every spawn of the workspace"),
             ("[handlers.'spawn:']\ncommand = ['x']", "is not a harness"),
             ("[handlers.'spawn:a b']\ncommand = ['x']", "is not a harness"),
-            ("[handlers.release]\ncommand = ['x']", "only `spawn:<harness>`"),
-            ("[handlers.tide]\ncommand = ['x']", "only `spawn:<harness>`"),
+            ("[handlers.release]\ncommand = ['x']", "the broker's own"),
+            ("[handlers.'tide table']\ncommand = ['x']", "not the name of an action"),
+            ("[handlers.'relay:cursor']\ncommand = ['x']", "not the name of an action"),
+            ("[handlers.tide]\ncommand = ['']", "name a program"),
+            ("[handlers.tide]\ncommand = ['x']\ntimeout_ms = 0", "a number from 1"),
+            ("[handlers.'spawn:x']\ncommand = ['x']\ntimeout_ms = 5", "only actions have one"),
             ("[handlers.'spawn:x']\ncommand = []", "name a program"),
             ("[handlers.'spawn:x']\ncommand = 'x'", "a list of a program"),
             ("[handlers.'spawn:x']\ncommand = ['x']\nargs = []", "a list of a program"),

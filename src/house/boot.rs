@@ -113,6 +113,7 @@ pub(super) async fn boot(
         session: SessionConfig {
             endpoint: endpoint.clone(),
             harnesses: config.harnesses.clone(),
+            actions: config.actions.keys().cloned().collect(),
             max_agents: config.max_agents,
             tags: Vec::new(),
             timings: config.timings.clone(),
@@ -128,6 +129,7 @@ pub(super) async fn boot(
             channels: config.channels.clone(),
             embedded: config.engine == EngineChoice::Embedded,
             handlers: config.handlers.clone(),
+            actions: config.actions.clone(),
         },
     };
     let shown = http::Workspace {

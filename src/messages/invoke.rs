@@ -26,8 +26,13 @@ pub enum Action {
         /// Why, for the log.
         reason: Option<String>,
     },
-    /// An action that this node does not handle.
-    Unhandled(String),
+    /// An action that this node handles when it is declared.
+    Other {
+        /// Its name.
+        name: String,
+        /// What it is about, as JSON.
+        input: String,
+    },
 }
 
 /// A spawn as the engine words it; every field is as it came, trimmed, blank as absent.
@@ -76,8 +81,17 @@ pub enum InvocationResult {
         /// Its name.
         name: AgentName,
     },
+    /// A declared action's command printed this JSON.
+    Output(String),
     /// It failed: `code` or `code: detail`, never empty.
     Failed(String),
+}
+
+impl InvocationResult {
+    /// The failure of a declared action.
+    pub fn failed_action(why: impl std::fmt::Display) -> Self {
+        Self::Failed(format!("action_failed: {why}"))
+    }
 }
 
 told!(Invoke, InvocationEnded);

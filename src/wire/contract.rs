@@ -395,7 +395,7 @@ fn every_invocation_fixture_reads_as_its_name_says() {
             ("action.invoke.release", Action::Release { name: Some(agent), .. }) => {
                 assert_eq!(agent, "otter-1")
             }
-            ("action.invoke.agent-owned", Action::Unhandled(action)) => assert_eq!(action, "urchin.count"),
+            ("action.invoke.agent-owned", Action::Other { name, .. }) => assert_eq!(name, "urchin.count"),
             other => panic!("{other:?}"),
         }
     }

@@ -341,6 +341,14 @@ impl ActionResult {
         Self { id: None, invocation_id, outcome: Outcome::Output(output) }
     }
 
+    /// The action ended well and said this JSON; what is none is a failure.
+    pub fn printed(invocation_id: InvocationId, json: String) -> Self {
+        match RawValue::from_string(json) {
+            Ok(output) => Self { id: None, invocation_id, outcome: Outcome::Output(output) },
+            Err(error) => Self::error(invocation_id, format!("action_failed: {error}")),
+        }
+    }
+
     /// The action failed.
     pub fn error(invocation_id: InvocationId, error: impl Into<String>) -> Self {
         Self { id: None, invocation_id, outcome: Outcome::Error(error.into()) }

@@ -22,7 +22,7 @@ pub fn action(frame: &ActionInvoke) -> Action {
         None if frame.action == "release" => {
             Action::Release { name: agent_name(frame, &input), reason: text(&input, &["reason"]) }
         }
-        _ => Action::Unhandled(frame.action.clone()),
+        _ => Action::Other { name: frame.action.clone(), input: frame.input.get().to_owned() },
     }
 }
 
@@ -190,9 +190,10 @@ mod tests {
     }
 
     #[test]
-    fn an_action_that_only_resembles_ours_is_unhandled() {
+    fn an_action_that_only_resembles_ours_is_another_one_with_its_input_as_it_came() {
         for other in ["spawner", "Spawn", "release:now", "respawn:otter", "tide.table", ""] {
-            assert_eq!(asked(other, &json!({}), &[]), Action::Unhandled(other.to_owned()));
+            let wanted = Action::Other { name: other.to_owned(), input: r#"{"name":7}"#.to_owned() };
+            assert_eq!(asked(other, &json!({"name": 7}), &[]), wanted);
         }
     }
 }

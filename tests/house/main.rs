@@ -9,6 +9,7 @@
 #[allow(dead_code, unused_imports, reason = "other test binaries use the rest")]
 mod support;
 
+mod actions;
 mod attach;
 mod backlog;
 mod bad_start;

@@ -39,6 +39,8 @@ pub(crate) struct Builder {
     env: Vec<(String, String)>,
     timings: BTreeMap<&'static str, u64>,
     stdin: Stdio,
+    /// Tables of its configuration file.
+    handlers: String,
     /// A signal that it hears nothing of.
     ignored: Option<&'static str>,
 }
@@ -302,6 +304,7 @@ impl Builder {
             env: Vec::new(),
             timings: BTreeMap::from(TIMINGS),
             stdin: Stdio::null(),
+            handlers: String::new(),
             ignored: None,
         }
     }
@@ -323,6 +326,12 @@ impl Builder {
     /// Standard input is a pipe that nobody writes to and nobody closes.
     pub(crate) fn with_open_stdin(mut self) -> Self {
         self.stdin = Stdio::piped();
+        self
+    }
+
+    /// A declared handler, with the lines of its table.
+    pub(crate) fn handler(mut self, capability: &str, lines: &str) -> Self {
+        self.handlers.push_str(&format!("[handlers.'{capability}']\n{lines}\n"));
         self
     }
 
@@ -364,7 +373,7 @@ impl Builder {
     fn launch(&mut self, dir: &Path) -> Child {
         let config = dir.join("relay-broker.toml");
         let periods: String = self.timings.iter().map(|(name, ms)| format!("{name}_ms = {ms}\n")).collect();
-        fs::write(&config, format!("[timings]\n{periods}")).unwrap();
+        fs::write(&config, format!("[timings]\n{periods}{}", self.handlers)).unwrap();
         let mut command = match self.ignored {
             None => program(dir),
             Some(signal) => {

@@ -353,17 +353,18 @@ impl AgentRegistry {
 
     pub(super) fn answer_invocation(&mut self, invocation: InvocationId, result: InvocationResult) {
         self.running.ended(&invocation);
-        let at_ms = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .map_or(0, |since| since.as_millis() as u64);
-        self.journal.append(Record::InvocationEnded {
-            invocation: invocation.clone(),
-            result: result.clone(),
-            at_ms,
-        });
+        self.keep_result(&invocation, result.clone());
         // A session that is down is asked again by the engine, and answers from the journal.
         self.doors.invocation_ended.tell(InvocationEnded { invocation, result }).ok();
         self.publish_inventory();
+    }
+
+    /// From now on, and by the next broker process, the invocation is answered with this.
+    pub(super) fn keep_result(&self, invocation: &InvocationId, result: InvocationResult) {
+        let at_ms = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |since| since.as_millis() as u64);
+        self.journal.append(Record::InvocationEnded { invocation: invocation.clone(), result, at_ms });
     }
 }
 

@@ -289,6 +289,7 @@ mod tests {
             channels: Vec::new(),
             embedded: false,
             handlers: BTreeMap::new(),
+            actions: BTreeMap::new(),
         })
     }
 

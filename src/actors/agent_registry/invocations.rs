@@ -4,13 +4,13 @@
 //! ignored, and afterwards its result is sent again, from the journal if need be. It never runs twice.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap},
     path::Path,
 };
 
 use crate::{
     command_line,
-    config::CommandLine,
+    config::{CommandLine, DeclaredAction},
     ids::{AgentName, InvocationId, SessionRef},
     messages::{
         invoke::{Action, InvocationResult, InvokedSpawn},
@@ -19,9 +19,20 @@ use crate::{
     },
 };
 
+/// Commands of declared actions that run at once.
+const COMMANDS_MAX: usize = 16;
+
 /// Invocations under way.
 #[derive(Debug, Default)]
-pub(super) struct Running(HashSet<InvocationId>);
+pub(super) struct Running(HashMap<InvocationId, Kind>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// The life of an agent; its saga brings the end.
+    Agent,
+    /// A command.
+    Command,
+}
 
 /// What to do with an invocation.
 #[derive(Debug, PartialEq)]
@@ -34,6 +45,16 @@ pub(super) enum Plan {
     Spawn(Box<SpawnSpec>),
     /// End this.
     Release(AgentName, Option<String>),
+    /// Run the command of a declared action with this input. What stands as its result until it has one is
+    /// [`cut_short`]: a broker that is killed meanwhile must not run it again.
+    Run {
+        /// As it was asked for.
+        action: String,
+        /// What runs.
+        declared: DeclaredAction,
+        /// JSON.
+        input: String,
+    },
     /// It cannot be done.
     Fail(String),
 }
@@ -47,6 +68,8 @@ pub(super) struct Defaults<'a> {
     pub(super) channels: &'a [String],
     /// What runs for a harness that is declared.
     pub(super) handlers: &'a BTreeMap<String, CommandLine>,
+    /// What runs for an action that is declared.
+    pub(super) actions: &'a BTreeMap<String, DeclaredAction>,
 }
 
 impl Running {
@@ -58,7 +81,7 @@ impl Running {
         action: Action,
         defaults: Defaults<'_>,
     ) -> Plan {
-        if self.0.contains(invocation) {
+        if self.0.contains_key(invocation) {
             return Plan::Ignore;
         }
         if let Some(result) = known {
@@ -74,11 +97,20 @@ impl Running {
                 // No agent of ours can have such a name.
                 Err(_) => Plan::Fail("release_failed: no such agent on this node".to_owned()),
             },
-            Action::Unhandled(_) => Plan::Fail("handler_unavailable".to_owned()),
+            Action::Other { name, input } => match defaults.actions.get(&name) {
+                None => Plan::Fail("handler_unavailable".to_owned()),
+                Some(_) if self.commands() >= COMMANDS_MAX => Plan::Fail(format!(
+                    "action_failed: {COMMANDS_MAX} actions are running already; try again later"
+                )),
+                Some(declared) => Plan::Run { action: name, declared: declared.clone(), input },
+            },
         };
-        if matches!(plan, Plan::Spawn(_) | Plan::Release(..)) {
-            self.0.insert(invocation.clone());
-        }
+        let kind = match plan {
+            Plan::Spawn(_) | Plan::Release(..) => Kind::Agent,
+            Plan::Run { .. } => Kind::Command,
+            Plan::Ignore | Plan::Repeat(_) | Plan::Fail(_) => return plan,
+        };
+        self.0.insert(invocation.clone(), kind);
         plan
     }
 
@@ -92,10 +124,21 @@ impl Running {
         !self.0.is_empty()
     }
 
-    /// Forgets all: the registry restarted, and their ends are dealt with by the sagas.
-    pub(super) fn clear(&mut self) {
-        self.0.clear();
+    fn commands(&self) -> usize {
+        self.0.values().filter(|kind| **kind == Kind::Command).count()
     }
+
+    /// Forgets all: the registry restarted. The sagas bring the ends of agents; the commands are returned, for
+    /// they were stopped with the former life.
+    pub(super) fn clear(&mut self) -> Vec<InvocationId> {
+        let all = std::mem::take(&mut self.0).into_iter();
+        all.filter(|(_, kind)| *kind == Kind::Command).map(|(invocation, _)| invocation).collect()
+    }
+}
+
+/// The result of a command that ran when the broker ended, or the registry restarted.
+pub(super) fn cut_short() -> InvocationResult {
+    InvocationResult::failed_action("the broker was interrupted while it ran; how far it came is not known")
 }
 
 /// The failure text of a refused spawn (spec/wire 5.8).
@@ -139,7 +182,8 @@ mod tests {
 
     fn defaults() -> Defaults<'static> {
         static NONE: BTreeMap<String, CommandLine> = BTreeMap::new();
-        Defaults { cwd: Path::new("/srv"), channels: &[], handlers: &NONE }
+        static NO_ACTIONS: BTreeMap<String, DeclaredAction> = BTreeMap::new();
+        Defaults { cwd: Path::new("/srv"), channels: &[], handlers: &NONE, actions: &NO_ACTIONS }
     }
 
     fn plan(action: Action) -> Plan {
@@ -154,13 +198,43 @@ mod tests {
         })
     }
 
+    fn other(name: &str) -> Action {
+        Action::Other { name: name.to_owned(), input: "{}".to_owned() }
+    }
+
+    #[test]
+    fn a_declared_action_runs_its_command_and_no_more_than_so_many_at_once() {
+        let command = CommandLine { program: "/opt/tide".into(), args: Vec::new() };
+        let declared = DeclaredAction { command, timeout: std::time::Duration::from_secs(1) };
+        let actions = BTreeMap::from([("tide".to_owned(), declared.clone())]);
+        let defaults = Defaults { actions: &actions, ..defaults() };
+        let mut running = Running::default();
+        let id = |n: usize| InvocationId::from(format!("inv_{n}"));
+        for n in 0..COMMANDS_MAX {
+            let wanted = Plan::Run { action: "tide".into(), declared: declared.clone(), input: "{}".into() };
+            assert_eq!(running.plan(&id(n), None, other("tide"), defaults), wanted);
+        }
+        assert_eq!(running.plan(&id(0), None, other("tide"), defaults), Plan::Ignore);
+        let spare = id(COMMANDS_MAX);
+        let Plan::Fail(why) = running.plan(&spare, None, other("tide"), defaults) else { panic!("it runs") };
+        assert!(why.starts_with("action_failed: 16 actions"), "{why}");
+        running.ended(&id(3));
+        assert!(matches!(running.plan(&spare, None, other("tide"), defaults), Plan::Run { .. }));
+        assert!(matches!(
+            running.plan(&id(99), None, asked(Some("a"), Some("cat")), defaults),
+            Plan::Spawn(_)
+        ));
+        assert_eq!(running.clear().len(), COMMANDS_MAX, "the commands alone");
+        assert!(!running.any());
+    }
+
     #[test]
     fn what_is_missing_is_a_typed_failure() {
         for (action, failure) in [
             (asked(None, Some("cat")), "spawn_missing_agent_name"),
             (asked(Some("a"), None), "spawn_missing_cli"),
             (Action::Release { name: None, reason: None }, "release_missing_agent_name"),
-            (Action::Unhandled("dance".into()), "handler_unavailable"),
+            (other("dance"), "handler_unavailable"),
         ] {
             assert_eq!(plan(action), Plan::Fail(failure.to_owned()));
         }

@@ -15,6 +15,7 @@
 //! the asker is told, and what had been begun is undone. An exit that was lost with the failed turn is found
 //! in the worker's own view.
 
+mod command;
 mod deeds;
 mod engine_side;
 mod invocations;
@@ -36,13 +37,14 @@ use futures_util::future::join_all;
 use tracing::{info, warn};
 
 use self::{
+    command::Call,
     engine_side::EngineSide,
-    invocations::{Defaults, Plan, Running},
+    invocations::{Defaults, Plan, Running, cut_short},
     location::{Local, claimed},
     saga::{Event as Happened, Phase, Saga},
 };
 use crate::{
-    config::CommandLine,
+    config::{CommandLine, DeclaredAction},
     ids::{AgentId, AgentName, NodeName, WorkspaceId, WorkspaceKey},
     messages::{
         Reply, Unanswered,
@@ -114,6 +116,8 @@ pub struct RegistryConfig {
     pub embedded: bool,
     /// What runs for the engine's `spawn:<harness>`, where declared.
     pub handlers: BTreeMap<String, CommandLine>,
+    /// What runs for other actions, where declared.
+    pub actions: BTreeMap<String, DeclaredAction>,
 }
 
 /// Whom the registry talks to.
@@ -372,7 +376,9 @@ impl Actor for AgentRegistry {
 impl Supervised for AgentRegistry {
     fn restarting(&mut self, ctx: &mut Self::Context) {
         self.life.restarting();
-        self.running.clear();
+        for invocation in self.running.clear() {
+            self.answer_invocation(invocation, cut_short());
+        }
         self.waiting.clear();
         self.receipts = 0;
         self.locating = false;
@@ -639,8 +645,8 @@ impl Handler<Invoke> for AgentRegistry {
         let _turn = self.life.turn();
         let Invoke { invocation, action } = invoke;
         let known = self.journal.invocation(&invocation);
-        let RegistryConfig { cwd, channels, handlers, .. } = &self.config;
-        let defaults = Defaults { cwd, channels, handlers };
+        let RegistryConfig { cwd, channels, handlers, actions, .. } = &self.config;
+        let defaults = Defaults { cwd, channels, handlers, actions };
         match self.running.plan(&invocation, known, action, defaults) {
             Plan::Ignore => {}
             Plan::Repeat(result) => {
@@ -648,6 +654,15 @@ impl Handler<Invoke> for AgentRegistry {
                 self.doors.invocation_ended.tell(InvocationEnded { invocation, result }).ok();
             }
             Plan::Fail(why) => self.answer_invocation(invocation, InvocationResult::Failed(why)),
+            Plan::Run { action, declared, input } => {
+                info!(action, %invocation, "running a declared action");
+                self.keep_result(&invocation, cut_short());
+                let cwd = self.config.cwd.clone();
+                let call = Call { action, invocation: invocation.clone(), declared, cwd, input };
+                ctx.spawn(command::run(call).into_actor(self).map(move |result, registry, _| {
+                    registry.answer_invocation(invocation, result);
+                }));
+            }
             Plan::Spawn(spec) => self.spawn(*spec, Origin::Engine(invocation), None, ctx),
             Plan::Release(name, reason) => {
                 let (reply, released) = Reply::channel();

@@ -132,6 +132,7 @@ impl House {
             channels: vec!["general".to_owned()],
             embedded: false,
             handlers: BTreeMap::new(),
+            actions: BTreeMap::new(),
         };
         let doors = RegistryDoors {
             register: post(&ears),

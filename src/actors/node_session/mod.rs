@@ -112,6 +112,8 @@ pub struct SessionConfig {
     pub endpoint: EngineEndpoint,
     /// Harness names; each is advertised as `spawn:<harness>`.
     pub harnesses: Vec<String>,
+    /// Other actions that this node runs; each is advertised by its name.
+    pub actions: Vec<String>,
     /// Most agents at once; 0 is unlimited.
     pub max_agents: u32,
     /// Free words about the node.
@@ -188,13 +190,13 @@ struct Waiter {
 impl NodeSession {
     /// The session of one node.
     pub fn new(life: Lifeline, config: SessionConfig, doors: SessionDoors) -> Self {
-        let SessionConfig { endpoint, harnesses, max_agents, tags, timings } = config;
+        let SessionConfig { endpoint, harnesses, actions, max_agents, tags, timings } = config;
         let instance = format!("broker_{}", Uuid::new_v4().simple());
         Self {
             life,
             endpoint,
             doors,
-            words: Words::new(harnesses, max_agents, tags, instance),
+            words: Words::new(harnesses, actions, max_agents, tags, instance),
             machine: Machine::new(timings.clone()),
             timings,
             routes: Routes::default(),

@@ -339,6 +339,7 @@ impl House {
         let config = SessionConfig {
             endpoint: engine.endpoint.clone(),
             harnesses: vec!["plain".to_owned()],
+            actions: vec![],
             max_agents: 4,
             tags: vec![],
             timings,

@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use crate::{
-    ids::{AgentName, InvocationId},
+    ids::AgentName,
     messages::{
         invoke::{InvocationEnded, InvocationResult},
         session::{DeregisterAgent, Dialect, InventoryItem, RegisterAgent},
@@ -28,6 +28,7 @@ const VERSION: &str = concat!("relay-broker/", env!("CARGO_PKG_VERSION"));
 #[derive(Clone, Debug)]
 pub(super) struct Words {
     harnesses: Vec<String>,
+    actions: Vec<String>,
     max_agents: u32,
     tags: Vec<String>,
     /// One per process, never stored: it tells a quick restart from a second broker.
@@ -35,9 +36,15 @@ pub(super) struct Words {
 }
 
 impl Words {
-    /// The words of a node with these harnesses. `instance` is unique to this process.
-    pub(super) fn new(harnesses: Vec<String>, max_agents: u32, tags: Vec<String>, instance: String) -> Self {
-        Self { harnesses, max_agents, tags, instance }
+    /// The words of a node with these harnesses and actions. `instance` is unique to this process.
+    pub(super) fn new(
+        harnesses: Vec<String>,
+        actions: Vec<String>,
+        max_agents: u32,
+        tags: Vec<String>,
+        instance: String,
+    ) -> Self {
+        Self { harnesses, actions, max_agents, tags, instance }
     }
 
     /// `node.register`
@@ -55,15 +62,18 @@ impl Words {
         })
     }
 
-    /// A 5.0 engine makes a workspace-wide action of everything that is not `spawn:…`, and would send every
-    /// spawn of the workspace here if we advertised `spawn`.
+    /// A 5.0 engine makes a workspace-wide action of everything that is not `spawn:…`, a newer one of everything
+    /// that is not of kind `capacity`. That is what is wanted for a declared action; if we advertised `spawn`, every
+    /// spawn of the workspace would be sent here.
     fn capabilities(&self, form: Dialect) -> Vec<Capability> {
         let spawns = self.harnesses.iter().map(|harness| format!("spawn:{harness}"));
+        let actions = self.actions.iter().map(Capability::plain);
         match form {
-            Dialect::V5 => spawns.map(Capability::plain).collect(),
+            Dialect::V5 => spawns.map(Capability::plain).chain(actions).collect(),
             Dialect::V6 => spawns
                 .chain([RELEASE_CAPABILITY, CURSOR_CAPABILITY].map(str::to_owned))
                 .map(Capability::capacity)
+                .chain(actions)
                 .collect(),
         }
     }
@@ -83,7 +93,7 @@ impl Words {
             provider: self.provider(dialect),
             load: Some(Load::clamped(load)),
             active_agents: agents as u64,
-            handlers_live: !self.harnesses.is_empty(),
+            handlers_live: !(self.harnesses.is_empty() && self.actions.is_empty()),
             ..NodeHeartbeat::default()
         })
     }
@@ -153,8 +163,9 @@ pub(super) fn result(ended: InvocationEnded) -> BrokerFrame {
         name: AgentName,
     }
 
-    let invocation: InvocationId = ended.invocation;
+    let invocation = ended.invocation;
     BrokerFrame::ActionResult(match ended.result {
+        InvocationResult::Output(json) => ActionResult::printed(invocation, json),
         InvocationResult::Spawned { name } => {
             ActionResult::output(invocation, &Spawned { spawned: true, name })
         }
@@ -171,7 +182,7 @@ mod tests {
     use crate::{ids::Generation, messages::Reply};
 
     fn words() -> Words {
-        Words::new(vec!["otter".to_owned(), "plain".to_owned()], 4, vec![], "proc-1".to_owned())
+        Words::new(vec!["otter".to_owned(), "plain".to_owned()], vec![], 4, vec![], "proc-1".to_owned())
     }
 
     fn grant() -> TokenGrant {
@@ -215,6 +226,7 @@ mod tests {
             deregister_agent(&gone),
             result(ended(InvocationResult::Spawned { name: item.name.clone() })),
             result(ended(InvocationResult::Released { name: item.name.clone() })),
+            result(ended(InvocationResult::Output("[1]".to_owned()))),
             result(ended(InvocationResult::Failed("spawn_failed: no".to_owned()))),
         ] {
             let text = frame.encode();
@@ -244,8 +256,34 @@ mod tests {
     }
 
     #[test]
+    fn a_declared_action_is_offered_by_its_name_and_is_no_capacity() {
+        let words = Words::new(vec![], vec!["tide.table".to_owned()], 4, vec![], "proc-1".to_owned());
+        for form in [Dialect::V5, Dialect::V6] {
+            let BrokerFrame::NodeRegister(frame) = words.register("r".into(), form, &grant()) else {
+                panic!()
+            };
+            let tide = frame.capabilities.iter().find(|known| known.name == "tide.table").unwrap();
+            assert_eq!(tide.kind, None, "{form:?}");
+            let BrokerFrame::NodeHeartbeat(beat) = words.heartbeat(form, 0) else { panic!() };
+            assert!(beat.handlers_live);
+        }
+    }
+
+    #[test]
+    fn what_a_command_printed_is_the_output_as_it_is() {
+        let ended = |json: &str| InvocationEnded {
+            invocation: "inv_1".into(),
+            result: InvocationResult::Output(json.to_owned()),
+        };
+        let text = result(ended(r#"{"high": 3}"#)).encode();
+        assert!(text.contains(r#""output":{"high": 3}"#) && !text.contains("error"), "{text}");
+        let text = result(ended("{")).encode();
+        assert!(text.contains(r#""error":"action_failed: "#) && !text.contains("output"), "{text}");
+    }
+
+    #[test]
     fn a_node_that_was_told_of_no_harness_offers_none_and_handles_nothing() {
-        let words = Words::new(vec![], 4, vec![], "proc-1".to_owned());
+        let words = Words::new(vec![], vec![], 4, vec![], "proc-1".to_owned());
         let BrokerFrame::NodeRegister(old) = words.register("r".into(), Dialect::V5, &grant()) else {
             panic!()
         };
@@ -277,7 +315,7 @@ mod tests {
     #[test]
     fn the_load_is_always_a_number_from_0_to_1() {
         let load = |max_agents, agents| {
-            let words = Words::new(vec![], max_agents, vec![], String::new());
+            let words = Words::new(vec![], vec![], max_agents, vec![], String::new());
             let BrokerFrame::NodeHeartbeat(beat) = words.heartbeat(Dialect::V6, agents) else { panic!() };
             assert!(!beat.handlers_live, "nothing is handled");
             beat.load.unwrap().get()

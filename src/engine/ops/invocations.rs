@@ -1,4 +1,4 @@
-//! Spawn and release: placed on a node, dispatched, repeated until there is a result.
+//! Spawn, release and what nodes declare: placed on a node, dispatched, repeated until there is a result.
 //!
 //! ```text
 //! pending --dispatch--> dispatched --result--> completed | failed
@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::nodes::capabilities;
+use super::nodes::{capabilities, declares};
 use crate::{
     engine::{
         core::Core,
@@ -92,6 +92,30 @@ impl Core {
                 caller: caller.map(|agent| (agent.id, agent.name.as_str())),
                 input: &input.to_string(),
                 target: Some(&node),
+            },
+        )?;
+        self.place(invocation)
+    }
+
+    /// Asks a node that has declared this action.
+    pub(in crate::engine) fn invoke_declared(
+        &mut self,
+        workspace: i64,
+        caller: &AgentRow,
+        action: &str,
+        input: &Value,
+    ) -> Result<InvocationRow, Failure> {
+        let is_declared = self.store.nodes(workspace)?.iter().any(|node| declares(node, action));
+        if !is_declared {
+            return Err(Failure::not_found("action_not_found", format!("there is no action {action}")));
+        }
+        let invocation = self.store.insert_invocation(
+            workspace,
+            &NewInvocation {
+                action,
+                caller: Some((caller.id, caller.name.as_str())),
+                input: &input.to_string(),
+                target: None,
             },
         )?;
         self.place(invocation)
@@ -232,7 +256,11 @@ impl Core {
     }
 
     fn best_node(&self, invocation: &InvocationRow, tried: &[String]) -> Result<Option<String>, Failure> {
-        let Some(wanted) = placement::wanted(&views::parsed(&invocation.input)) else { return Ok(None) };
+        let wanted = match invocation.action.as_str() {
+            "spawn" => placement::wanted(&views::parsed(&invocation.input)),
+            other => Some(other.to_owned()),
+        };
+        let Some(wanted) = wanted else { return Ok(None) };
         let candidates = self.candidates(invocation.workspace)?;
         Ok(placement::place(&candidates, &wanted, tried).ok().map(|node| node.id.clone()))
     }

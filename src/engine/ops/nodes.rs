@@ -472,6 +472,12 @@ pub(super) fn capabilities(node: &NodeRow) -> impl Iterator<Item = String> {
     parsed.into_iter().map(|capability| capability.name)
 }
 
+/// True when the node offers this as an action: capacity is for placing spawns alone.
+pub(super) fn declares(node: &NodeRow, action: &str) -> bool {
+    let parsed: Vec<NodeCapability> = serde_json::from_str(&node.capabilities).unwrap_or_default();
+    parsed.iter().any(|known| known.name == action && known.kind.as_deref() != Some("capacity"))
+}
+
 fn public(capabilities: &[Capability]) -> Vec<NodeCapability> {
     let shown = |capability: &Capability| NodeCapability {
         name: capability.name.clone(),

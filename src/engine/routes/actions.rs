@@ -47,7 +47,7 @@ async fn release(call: Call, body: web::Json<ReleaseAgent>) -> Answer {
     )
 }
 
-/// Actions of agents and nodes come with a later version; the built-in ones need no row.
+/// Actions of nodes are found in what the nodes offer; the built-in ones need no row.
 async fn list(call: Call) -> Answer {
     ok(call.any(|_, _| Ok(Vec::<Value>::new())).await?)
 }
@@ -61,19 +61,14 @@ struct Invoke {
 async fn invoke(call: Call, name: web::Path<String>, body: web::Json<Invoke>) -> Answer {
     created(
         call.agent(move |core, agent| {
-            let row = built_in(core, &agent, &name, body.into_inner().input)?;
+            let row = start(core, &agent, &name, body.into_inner().input)?;
             Ok(views::invocation(&row))
         })
         .await?,
     )
 }
 
-fn built_in(
-    core: &mut Core,
-    agent: &AgentRow,
-    name: &str,
-    mut input: Value,
-) -> Result<InvocationRow, Failure> {
+fn start(core: &mut Core, agent: &AgentRow, name: &str, mut input: Value) -> Result<InvocationRow, Failure> {
     if !input.is_object() {
         input = json!({});
     }
@@ -85,7 +80,7 @@ fn built_in(
             core.invoke_spawn(agent.workspace, Some(agent), &input)
         }
         None if name == "release" => core.invoke_release(agent.workspace, Some(agent), &input),
-        _ => Err(Failure::not_found("action_not_found", format!("there is no action {name}"))),
+        _ => core.invoke_declared(agent.workspace, agent, name, &input),
     }
 }
 
