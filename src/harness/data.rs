@@ -1,5 +1,19 @@
 //! The rule sets that are compiled in: the only place in the code where programs have names.
 
 /// The text of every file in `data/`.
-pub(super) const FILES: [&str; 3] =
-    [include_str!("data/auto.toml"), include_str!("data/generic.toml"), include_str!("data/plain.toml")];
+pub(super) const FILES: [&str; 14] = [
+    include_str!("data/aider.toml"),
+    include_str!("data/amp.toml"),
+    include_str!("data/auto.toml"),
+    include_str!("data/claude.toml"),
+    include_str!("data/codex.toml"),
+    include_str!("data/copilot.toml"),
+    include_str!("data/cursor-agent.toml"),
+    include_str!("data/droid.toml"),
+    include_str!("data/gemini.toml"),
+    include_str!("data/generic.toml"),
+    include_str!("data/goose.toml"),
+    include_str!("data/opencode.toml"),
+    include_str!("data/plain.toml"),
+    include_str!("data/qwen.toml"),
+];

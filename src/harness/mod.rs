@@ -47,14 +47,20 @@ mod catalogue;
 mod data;
 mod keys;
 mod lint;
+mod recording;
 mod rule;
 mod schema;
+#[cfg(test)]
+mod tests;
+mod verdict;
 
 pub use catalogue::{AlreadyChosen, BadFile, Catalogue, Entry, Origin};
 pub use keys::{BadKeys, Keys};
 pub use lint::{Fault, read, read_file};
+pub use recording::Recording;
 pub use rule::{Dialog, Place, Rule, Severity};
 pub use schema::{
     Additions, Busy, Composer, ComposerKind, Grants, Harness, Launch, Mcp, McpStyle, Newline, Proof, Queue,
     Ready, RecordFormat, Records, Session, Steer, Submit, Text,
 };
+pub use verdict::Verdict;

@@ -71,6 +71,8 @@ pub struct Dialog {
     pub rule: Rule,
     /// What it keeps from happening.
     pub severity: Severity,
+    /// Where the question stands, when that is more than where the rule looks.
+    pub shows: Option<Place>,
     /// Choices by name and the keys that take them. Nothing of this is ever typed unless somebody who may
     /// answers.
     pub answer: BTreeMap<String, Keys>,
@@ -95,13 +97,22 @@ struct DialogTable {
     #[serde(default)]
     severity: Severity,
     #[serde(default)]
+    shows: Option<Place>,
+    #[serde(default)]
     answer: BTreeMap<String, Keys>,
+}
+
+impl Dialog {
+    /// The part of the screen that a person reads to answer it.
+    pub fn shown(&self) -> Place {
+        self.shows.unwrap_or(self.rule.region)
+    }
 }
 
 impl From<DialogTable> for Dialog {
     fn from(table: DialogTable) -> Self {
-        let DialogTable { id, region, all, any, not, fresh, unseen, severity, answer } = table;
-        Self { rule: Rule { id, region, all, any, not, fresh, unseen }, severity, answer }
+        let DialogTable { id, region, all, any, not, fresh, unseen, severity, shows, answer } = table;
+        Self { rule: Rule { id, region, all, any, not, fresh, unseen }, severity, shows, answer }
     }
 }
 

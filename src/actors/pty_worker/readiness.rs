@@ -42,6 +42,8 @@ pub(super) struct Look<'a> {
     pub pastes_seen: bool,
     /// It owns the whole screen.
     pub alternate: bool,
+    /// Its prompt is where it must be, as far as its rules know one.
+    pub prompt: bool,
     /// The busy rule that matches.
     pub working: Option<&'a str>,
     /// The dialog rule that matches.
@@ -142,8 +144,11 @@ impl Readiness {
         if look.pastes_seen && !look.pastes {
             return Gate::closed("the agent is working: its composer is closed", starting);
         }
-        if !look.pastes_seen && !look.alternate {
+        if !look.pastes_seen && (rules.needs_paste || !look.alternate) {
             return Gate::closed("no composer has appeared yet", starting);
+        }
+        if !look.prompt {
+            return Gate::closed("its prompt is not on the screen", starting);
         }
         let silence = if self.was_ready { rules.quiet } else { rules.first_quiet };
         if silent_at(silence) > now {
@@ -225,13 +230,18 @@ mod tests {
         let mut readiness = Readiness::new(born);
         readiness.output(born + ms(100));
         let now = born + ms(800);
-        let open = Look { complete: true, pastes: true, pastes_seen: true, ..Look::default() };
+        let open = Look { complete: true, pastes: true, pastes_seen: true, prompt: true, ..Look::default() };
         let gate = |look| why(readiness.composer(rules, look, now));
         assert_eq!(gate(open), "");
         assert_eq!(gate(Look { pastes: false, ..open }), "the agent is working: its composer is closed");
         assert_eq!(gate(Look { pastes: false, pastes_seen: false, ..open }), "no composer has appeared yet");
-        let whole_screen = Look { alternate: true, complete: true, ..Look::default() };
+        let whole_screen = Look { alternate: true, complete: true, prompt: true, ..Look::default() };
         assert_eq!(gate(whole_screen), "");
+        let pasting = &Ready { needs_paste: true, ..rules.clone() };
+        let gate_of_pasting = |look| why(readiness.composer(pasting, look, now));
+        assert_eq!(gate_of_pasting(whole_screen), "no composer has appeared yet");
+        assert_eq!(gate_of_pasting(open), "");
+        assert_eq!(gate(Look { prompt: false, ..open }), "its prompt is not on the screen");
         assert_eq!(gate(Look { complete: false, ..open }), "the screen is being drawn");
         assert_eq!(gate(Look { blocked: Some("trust"), ..open }), "a dialog is open: trust");
         assert_eq!(gate(Look { working: Some("spinner"), ..open }), "the agent is working: spinner");
@@ -245,7 +255,7 @@ mod tests {
         let born = Instant::now();
         let mut readiness = Readiness::new(born);
         readiness.output(born);
-        let open = Look { complete: true, pastes: true, pastes_seen: true, ..Look::default() };
+        let open = Look { complete: true, pastes: true, pastes_seen: true, prompt: true, ..Look::default() };
         let until = Some(born + ms(600));
         assert_eq!(
             readiness.composer(rules, open, born + ms(300)),

@@ -8,7 +8,7 @@ use crate::{
         dialog::Found,
         readiness::{Gate, Look},
     },
-    harness::{self, Place, Rule},
+    harness::{self, Place},
     messages::pty::AgentState,
     screen::Region,
 };
@@ -21,16 +21,17 @@ impl Desk {
         if let Lane::Plain(_) = self.lane {
             return self.readiness.plain(&self.harness.ready, now);
         }
+        let verdict = self.harness.judge(!self.typed, |place| self.screen.text(region(place)));
         if self.screen.is_complete() {
-            let idle = self.harness.idle.iter().any(|rule| self.matches(rule));
-            self.working = self.harness.working.iter().find(|rule| !idle && self.matches(rule));
-            self.blocked = self.harness.blocked.iter().find(|dialog| self.matches(&dialog.rule));
+            self.working = verdict.working;
+            self.blocked = verdict.blocked;
         }
         let look = Look {
             complete: self.readiness.is_frame(self.screen.is_complete(), now),
             pastes: self.screen.bracketed_paste(),
             pastes_seen: self.screen.bracketed_paste_seen(),
             alternate: self.screen.alternate(),
+            prompt: verdict.ready,
             working: self.working.map(|rule| rule.id.as_str()),
             blocked: self.blocked.map(|dialog| dialog.rule.id.as_str()),
         };
@@ -40,10 +41,6 @@ impl Desk {
     /// True while a dialog is open that asks for a login.
     pub(crate) fn wants_login(&self) -> bool {
         self.blocked.is_some_and(|dialog| dialog.severity == harness::Severity::Auth)
-    }
-
-    fn matches(&self, rule: &Rule) -> bool {
-        !(rule.fresh && self.typed) && rule.matches(|place| self.screen.text(region(place)))
     }
 
     pub(super) fn update_state(&mut self, now: Instant) {
@@ -63,9 +60,9 @@ impl Desk {
     /// What stands on the screen of an agent that is blocked.
     fn question(&self) -> Found<'static> {
         let (rule, place, answers) = match self.blocked {
-            Some(harness::Dialog { rule, answer, .. }) => {
+            Some(dialog @ harness::Dialog { rule, answer, .. }) => {
                 let answers = answer.iter().map(|(choice, keys)| (choice.clone(), keys.clone()));
-                (rule.id.as_str(), region(rule.region), answers.collect())
+                (rule.id.as_str(), region(dialog.shown()), answers.collect())
             }
             None => (UNKNOWN, Region::Bottom(u16::MAX), Vec::new()),
         };
