@@ -113,6 +113,7 @@ async fn live(
             list: rooms.registry.post(),
             find: rooms.registry.post(),
             send: rooms.registry.post(),
+            channels: rooms.registry.post(),
             dead_letters: rooms.registry.post(),
             redeliver: rooms.registry.post(),
             subscribe: rooms.hub.post(),

@@ -37,7 +37,7 @@ use crate::{
 /// For a terminal's answer (spec/api 2.4).
 pub(super) const WORKER_TIME: Duration = Duration::from_secs(5);
 /// For the engine's answer to a message (spec/api 2.3).
-const SEND_TIME: Duration = Duration::from_secs(30);
+pub(super) const SEND_TIME: Duration = Duration::from_secs(30);
 
 #[derive(Serialize)]
 struct SpawnReply {
@@ -208,6 +208,48 @@ pub(super) async fn listed(api: &Api) -> Result<Vec<Listed>, ApiError> {
 /// `GET /api/spawned`
 pub(super) async fn list(api: Data<Api>) -> Result<HttpResponse, ApiError> {
     Ok(HttpResponse::Ok().json(json!({ "agents": listed(&api).await? })))
+}
+
+#[derive(Deserialize)]
+pub(super) struct PreflightBody {
+    agents: Vec<Planned>,
+}
+
+#[derive(Deserialize)]
+struct Planned {
+    name: String,
+}
+
+/// `POST /api/preflight`: whether agents may have these names. Nothing is registered ahead of a spawn, which
+/// registers in one round trip by itself: an agent that is never spawned would stay in the workspace.
+pub(super) async fn preflight(req: HttpRequest, payload: Payload) -> Result<HttpResponse, ApiError> {
+    let PreflightBody { agents } = body::object(&req, payload).await?;
+    for agent in &agents {
+        AgentName::parse(&agent.name).map_err(|bad| ApiError::from(bad).about(agent.name.as_str()))?;
+    }
+    Ok(HttpResponse::Ok().json(json!({ "queued": 0 })))
+}
+
+#[derive(Deserialize)]
+pub(super) struct ModelBody {
+    model: String,
+}
+
+/// `POST /api/spawned/{name}/model`: no rule set says by which keys a program changes its model and how it shows
+/// that it has, so it is refused in words instead of typed in hope.
+pub(super) async fn model(
+    api: Data<Api>,
+    name: Path<String>,
+    req: HttpRequest,
+    payload: Payload,
+) -> Result<HttpResponse, ApiError> {
+    let ModelBody { model } = body::object(&req, payload).await?;
+    api.agent(&name).await?;
+    let message = format!(
+        "the model of a running agent cannot be changed from here: type its own command for it, or release \
+         it and spawn it with the model `{model}`"
+    );
+    Err(ApiError::new(StatusCode::CONFLICT, "model_not_changeable", message).about(name.as_str()))
 }
 
 #[derive(Default, Deserialize)]

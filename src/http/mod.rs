@@ -8,6 +8,7 @@ mod agents;
 mod api;
 mod auth;
 mod body;
+mod channels;
 mod connection;
 mod dead_letters;
 mod debug;
@@ -58,6 +59,7 @@ use self::{
 use crate::{
     ids::{AgentId, ApiKey, WorkspaceId, WorkspaceKey},
     messages::{
+        channels::ChangeChannels,
         dead_letter::{ListDeadLetters, RedeliverLetters},
         lifecycle::{Resume, Shutdown},
         observe::{Replay, Subscribe},
@@ -160,6 +162,8 @@ pub struct HttpDoors {
     pub dead_letters: Post<ListDeadLetters>,
     /// To the registry.
     pub redeliver: Post<RedeliverLetters>,
+    /// To the registry.
+    pub channels: Post<ChangeChannels>,
 }
 
 /// Why the server did not start.
@@ -284,6 +288,10 @@ fn routes(app: &mut ServiceConfig, faults: bool) {
     at(delivery_mode, "GET, PUT", vec![get().to(hold::mode), put().to(hold::set_mode)]);
     at("/api/spawned/{name}/pending", "GET", vec![get().to(hold::pending)]);
     at("/api/spawned/{name}/flush", "POST", vec![post().to(hold::flush)]);
+    at("/api/spawned/{name}/subscribe", "POST", vec![post().to(channels::subscribe)]);
+    at("/api/spawned/{name}/unsubscribe", "POST", vec![post().to(channels::unsubscribe)]);
+    at("/api/spawned/{name}/model", "POST", vec![post().to(agents::model)]);
+    at("/api/preflight", "POST", vec![post().to(agents::preflight)]);
     at("/api/spawned/{name}/answer", "POST", vec![post().to(dialog::answer)]);
     at("/api/spawned/{name}/log", "GET", vec![get().to(log::log)]);
     at("/api/send", "POST", vec![post().to(agents::send)]);

@@ -20,6 +20,7 @@ use crate::{
     actors::event_hub::EventHub,
     ids::{AgentName, EventSeq, MsgId, Seq},
     messages::{
+        channels::{ChannelsRefused, Membership},
         dead_letter::{DeadLetter, Letters, RedeliverRefused, Redelivery},
         delivery::{CursorView, LastDelivery, Mode, Note, ObserveCursor, Rung},
         hold::{
@@ -52,6 +53,7 @@ struct Script {
     inputs: Vec<Vec<u8>>,
     refuse_spawn: Option<SpawnRefused>,
     refuse_send: Option<SendRefused>,
+    refuse_channels: Option<ChannelsRefused>,
     letters: Vec<DeadLetter>,
     delivery_mode: DeliveryMode,
     pending: Vec<Pending>,
@@ -127,6 +129,12 @@ handles!(FindAgent, |rooms, asked| {
     } else {
         asked.reply.send(rooms.agent.clone().filter(|doors| doors.view.spec.name == asked.name));
     }
+});
+handles!(ChangeChannels, |rooms, asked| {
+    let refused = lock(&rooms.script).refuse_channels.clone();
+    let change = if asked.change == Membership::Join { "join" } else { "leave" };
+    let channels = [&[change.to_owned()], &asked.channels[..]].concat();
+    asked.reply.send(refused.map_or(Ok(channels), Err));
 });
 handles!(ListDeadLetters, |rooms, asked| {
     asked.0.send(lock(&rooms.script).letters.clone());
@@ -327,6 +335,7 @@ fn try_house(options: Options) -> Result<House, HttpError> {
         list: rooms.post(),
         find: rooms.post(),
         send: rooms.post(),
+        channels: rooms.post(),
         subscribe: hub.post(),
         replay: hub.post(),
         shutdown: rooms.post(),
@@ -1012,4 +1021,32 @@ async fn messages_are_held_listed_and_let_through_in_the_shapes_that_clients_rea
     assert_eq!(house.post("/api/spawned/al/flush", r#"{"id":"d2"}"#).await.json(), json!({"flushed": 1}));
     let refused = house.post("/api/spawned/al/answer", r#"{"choice":"yes"}"#).await;
     assert_eq!((refused.status, refused.json()["code"].as_str()), (409, Some("no_dialog")));
+}
+
+#[actix::test]
+async fn what_upstream_has_routes_for_is_done_or_refused_in_words_and_never_pretended() {
+    let house = house();
+    let post = async |path: &str, body: &str| {
+        let answer = house.post(path, body).await;
+        (answer.status, answer.json())
+    };
+    let joined = post("/api/spawned/al/subscribe", r##"{"channels":["#dock","pier"]}"##).await;
+    assert_eq!(joined, (200, json!({"name": "al", "channels": ["join", "#dock", "pier"]})));
+    let (status, left) = post("/api/spawned/al/unsubscribe", r#"{"channels":["dock"]}"#).await;
+    assert_eq!((status, &left["channels"]), (200, &json!(["leave", "dock"])));
+    let engine = ChannelsRefused::Unreachable { channel: "dock".into(), why: "refused".into() };
+    lock(&house.script).refuse_channels = Some(engine);
+    for (path, body, status, code) in [
+        ("/api/spawned/al/subscribe", r#"{"channels":["dock"]}"#, 503, "engine_unreachable"),
+        ("/api/spawned/al/subscribe", r##"{"channels":["#"]}"##, 400, "invalid_request"),
+        ("/api/spawned/../subscribe", r#"{"channels":["dock"]}"#, 400, "invalid_name"),
+        ("/api/spawned/al/model", r#"{"model":"opus","timeout_ms":1}"#, 409, "model_not_changeable"),
+        ("/api/spawned/nobody/model", r#"{"model":"opus"}"#, 404, "agent_not_found"),
+        ("/api/preflight", r#"{"agents":[{"name":"../evil","cli":"cat"}]}"#, 400, "invalid_name"),
+    ] {
+        let (got, refused) = post(path, body).await;
+        assert_eq!((got, refused["code"].as_str()), (status, Some(code)), "{path} {body}: {refused}");
+    }
+    let ready = post("/api/preflight", r#"{"agents":[{"name":"bo","cli":"cat"}]}"#).await;
+    assert_eq!(ready, (200, json!({"queued": 0})));
 }

@@ -5,6 +5,7 @@
 //! cancels a message that is still queued. Nothing here knows actix beyond `Message`, or the wire at all.
 
 pub mod allowance;
+pub mod channels;
 pub mod dead_letter;
 pub mod delivery;
 pub mod hold;

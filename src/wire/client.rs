@@ -402,6 +402,15 @@ impl EngineClient {
         self.call(Call::post(format!("/v1/channels/{}/join", segment(name))).bearer(token)).await
     }
 
+    /// `POST /v1/channels/:name/leave`, idempotent.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn leave_channel(&self, token: &AgentToken, name: &str) -> Result<(), ApiError> {
+        let path = format!("/v1/channels/{}/leave", segment(name));
+        self.send(&Call::post(path).bearer(token)).await.map(drop)
+    }
+
     /// `GET /v1/channels/:name/members`
     ///
     /// # Errors

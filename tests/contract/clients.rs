@@ -170,11 +170,28 @@ impl Running {
         Self { child: client.spawn().unwrap(), log }
     }
 
+    fn said(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap()).into_owned()
+    }
+
+    /// Ends it in good order.
+    fn end(mut self) -> ExitStatus {
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+        let began = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(began.elapsed() < PATIENCE, "it does not end; it said: {}", self.said());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Waits until it has said all of these.
     fn until_said(&self, texts: &[&str]) {
         let began = Instant::now();
         loop {
-            let said = String::from_utf8_lossy(&fs::read(&self.log).unwrap()).into_owned();
+            let said = self.said();
             if texts.iter().all(|text| said.contains(text)) {
                 return;
             }
@@ -254,6 +271,25 @@ async fn the_published_command_line_runs_our_broker() {
     assert!(names.clone().any(|name| name == "otter"), "{:?}", names.collect::<Vec<_>>());
     let view = Running::start(&site, &["local", "agent", "attach", "otter", "--mode", "view"], free);
     view.until_said(&["the tide turns", "at five", "fuel is low"]);
+    drop(view);
+
+    // Messages held back by hand, and while a person drives.
+    let hold = |verb: &str| site.relay_json("", &["local", "agent", "message", verb, "otter"]);
+    assert_eq!(hold("hold"), json!({"name": "otter", "mode": "manual_flush", "flushed": 0}));
+    relay(&["message", "dm", "send", "otter", "the crane is stuck"]);
+    let began = Instant::now();
+    while hold("flush")["flushed"] == 0 {
+        assert!(began.elapsed() < PATIENCE, "the message never came");
+    }
+    assert_eq!(hold("auto")["mode"], "auto_inject");
+    let drive = Running::start(&site, &["local", "agent", "attach", "otter", "--mode", "drive"], free);
+    drive.until_said(&["the crane is stuck", "delivery=manual_flush | pending=0"]);
+    relay(&["message", "dm", "send", "otter", "the lock is open"]);
+    drive.until_said(&["pending=1"]);
+    assert!(!drive.said().contains("the lock is open"), "it was held back from nobody");
+    assert!(drive.end().success());
+    let view = Running::start(&site, &["local", "agent", "attach", "otter", "--mode", "view"], free);
+    view.until_said(&["the lock is open"]);
     drop(view);
 
     assert!(site.relay("", &["local", "agent", "release", "otter"]).contains("Released otter"));

@@ -15,6 +15,7 @@ use super::{RegistryConfig, location::Bound};
 use crate::{
     ids::{AgentId, AgentName, AgentToken, MsgId, NodeName, WorkspaceId, WorkspaceKey},
     messages::{
+        channels::{ChannelsRefused, Membership},
         send::{Recipient, SendRefused, Sent},
         session::Registration,
     },
@@ -122,15 +123,46 @@ impl EngineSide {
     pub(super) async fn join(&self, agent: &AgentName, token: &AgentToken, channels: &[String]) {
         for channel in channels {
             let channel = channel.trim_start_matches('#');
-            if let Err(error) = self.client.create_channel(token, channel).await
-                && !error.is("channel_already_exists")
-            {
-                warn!(%agent, channel, %error, "channel not created");
-            }
-            if let Err(error) = self.client.join_channel(token, channel).await {
+            if let Err(error) = self.join_one(agent, token, channel).await {
                 warn!(%agent, channel, %error, "channel not joined");
             }
         }
+    }
+
+    async fn join_one(&self, agent: &AgentName, token: &AgentToken, channel: &str) -> Result<(), ApiError> {
+        if let Err(error) = self.client.create_channel(token, channel).await
+            && !error.is("channel_already_exists")
+        {
+            warn!(%agent, channel, %error, "channel not created");
+        }
+        self.client.join_channel(token, channel).await.map(drop)
+    }
+
+    /// Changes an agent's memberships with its own token, one after the other, up to the first that the engine
+    /// refuses. Answers how many are changed.
+    pub(super) async fn change_channels(
+        &self,
+        agent: &AgentName,
+        token: &AgentToken,
+        change: Membership,
+        channels: &[String],
+    ) -> (usize, Result<(), ChannelsRefused>) {
+        for (done, channel) in channels.iter().enumerate() {
+            let changed = match change {
+                Membership::Join => self.join_one(agent, token, channel).await,
+                Membership::Leave => self.client.leave_channel(token, channel).await,
+            };
+            if let Err(error) = changed {
+                let (channel, why) = (channel.clone(), error.to_string());
+                let refused = if error.is_retryable() {
+                    ChannelsRefused::Unreachable { channel, why }
+                } else {
+                    ChannelsRefused::Engine { channel, why }
+                };
+                return (done, Err(refused));
+            }
+        }
+        (channels.len(), Ok(()))
     }
 
     /// Sends a message for the person at this broker.

@@ -48,6 +48,7 @@ use crate::{
     ids::{AgentId, AgentName, NodeName, WorkspaceId, WorkspaceKey},
     messages::{
         Reply, Unanswered,
+        channels::{ChangeChannels, ChannelsRefused, Membership},
         dead_letter::{Letters, ListDeadLetters, Redeliver, RedeliverLetters, RedeliverRefused, Redelivery},
         delivery::MarkRead,
         invoke::{InvocationEnded, InvocationResult, Invoke},
@@ -768,6 +769,51 @@ impl AgentRegistry {
                 None => Err(RedeliverRefused::NotLive),
             };
             Redelivery { delivery, name, outcome }
+        }
+    }
+}
+
+impl Handler<ChangeChannels> for AgentRegistry {
+    type Result = ();
+
+    fn handle(&mut self, ask: ChangeChannels, ctx: &mut Self::Context) {
+        let _turn = self.life.turn();
+        let ChangeChannels { name, change, channels, reply } = ask;
+        let found =
+            self.agents.get(&name).and_then(|entry| Some((entry.birth, entry.registration.as_ref()?)));
+        let Some((birth, registration)) = found else {
+            // Whoever asked went away.
+            reply.send(Err(ChannelsRefused::NoSuchAgent(name)));
+            return;
+        };
+        let channels: Vec<_> = channels.iter().map(|name| name.trim_start_matches('#').to_owned()).collect();
+        let (engine, token, agent) = (self.engine.clone(), registration.token.clone(), name.clone());
+        let changed = async move {
+            let (done, result) = engine.change_channels(&agent, &token, change, &channels).await;
+            (channels.into_iter().take(done).collect::<Vec<_>>(), result)
+        };
+        ctx.spawn(changed.into_actor(self).map(move |(changed, result), registry, _| {
+            let entry = registry.agents.get_mut(&name).filter(|entry| entry.birth == birth);
+            let answer = match entry {
+                None => Err(ChannelsRefused::NoSuchAgent(name)),
+                Some(entry) => {
+                    entry.note_channels(change, changed);
+                    result.map(|()| entry.spec.channels.clone())
+                }
+            };
+            // Whoever asked went away; the list has it.
+            reply.send(answer);
+        }));
+    }
+}
+
+impl Entry {
+    /// The engine has changed these memberships.
+    fn note_channels(&mut self, change: Membership, changed: Vec<String>) {
+        let channels = &mut self.spec.channels;
+        channels.retain(|known| !changed.iter().any(|one| one == known.trim_start_matches('#')));
+        if change == Membership::Join {
+            channels.extend(changed);
         }
     }
 }

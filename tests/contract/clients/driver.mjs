@@ -142,6 +142,50 @@ try {
   const nobody = client.openInputStream('nobody');
   await assert.rejects(nobody.waitUntilOpen());
 
+  say('hold');
+  assert.equal(await client.getInboundDeliveryMode('otter'), 'auto_inject');
+  assert.deepEqual(await client.setInboundDeliveryMode('otter', 'manual_flush'), { mode: 'manual_flush', flushed: 0 });
+  await client.sendMessage({ to: 'otter', text: 'the crane is stuck' });
+  const held = await until('it is held', async () => {
+    const pending = await client.getPending('otter');
+    return pending.length > 0 && pending;
+  });
+  assert.deepEqual(held.map(({ body, target, mode }) => [body, target, mode]), [['the crane is stuck', 'otter', 'wait']]);
+  for (const field of ['priority', 'queued_at_ms']) assert.equal(typeof held[0][field], 'number', field);
+  assert.ok(!shown.includes('the crane is stuck'));
+  assert.equal((await client.listAgents()).find(({ name }) => name === 'otter').pending_messages, 1);
+  assert.deepEqual(await client.flushPending('otter'), { flushed: 1 });
+  await until('it is let through', () => shown.includes('the crane is stuck'));
+  assert.deepEqual(await client.flushPending('otter'), { flushed: 0 });
+  await client.sendMessage({ to: 'otter', text: 'the lock is open' });
+  await until('the next one is held', async () => (await client.getPending('otter')).length === 1);
+  assert.deepEqual(await client.setInboundDeliveryMode('otter', 'auto_inject'), { mode: 'auto_inject', flushed: 1 });
+  await until('the next one', () => shown.includes('the lock is open'));
+  const modes = client.queryEvents({ kind: 'agent_inbound_delivery_mode_changed' });
+  assert.deepEqual(modes.map(({ previous_mode, mode }) => [previous_mode, mode]), [
+    ['auto_inject', 'manual_flush'],
+    ['manual_flush', 'auto_inject'],
+  ]);
+  const drained = client.queryEvents({ kind: 'agent_pending_drained' });
+  assert.deepEqual(drained.map(({ count, reason }) => [count, reason]), [
+    [1, 'explicit_flush'],
+    [1, 'delivery_mode_transition'],
+  ]);
+  assert.ok(client.queryEvents({ kind: 'delivery_queued' }).some(({ reason }) => reason === 'manual_flush'));
+  await refused(client.setInboundDeliveryMode('otter', 'sometimes'), 400, 'invalid_mode');
+  await refused(client.getPending('nobody'), 404, 'agent_not_found');
+
+  say('channels');
+  await client.subscribeChannels('otter', ['#dockyard']);
+  await until('it is listed', async () => (await client.listAgents()).some(({ channels }) => channels.includes('dockyard')));
+  await client.sendMessage({ to: '#dockyard', text: 'the slip is free' });
+  await until('a message of its new channel', () => shown.includes('the slip is free'));
+  await client.unsubscribeChannels('otter', ['dockyard']);
+  assert.deepEqual((await client.listAgents()).find(({ name }) => name === 'otter').channels, ['general']);
+  await refused(client.subscribeChannels('nobody', ['dockyard']), 404, 'agent_not_found');
+  await refused(client.setModel('otter', 'opus', { timeoutMs: 100 }), 409, 'model_not_changeable');
+  assert.deepEqual(await client.preflight([{ name: 'whale', cli: 'cat' }]), { queued: 0 });
+
   say('exit');
   const brief = await client.spawnPty({ name: 'brief', cli: 'sh', args: ['-c', 'read line; exit 7'] });
   const exit = brief.waitForExit(PATIENCE);
