@@ -396,6 +396,16 @@ impl Default for Busy {
     }
 }
 
+impl Queue {
+    /// The key that puts a text into the program's own queue, where it has one.
+    pub fn key(&self) -> Option<&Keys> {
+        match self {
+            Self::Hold => None,
+            Self::Key(key) => Some(key),
+        }
+    }
+}
+
 impl<'de> Deserialize<'de> for Queue {
     fn deserialize<D: Deserializer<'de>>(words: D) -> Result<Self, D::Error> {
         let words = String::deserialize(words)?;

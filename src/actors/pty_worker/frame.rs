@@ -26,7 +26,7 @@ const MARKS: [&str; 2] = ["[relay", "[reply:"];
 /// Bytes shown of a body that is in a file (spec/pty 7.12).
 const SHOWN_OF_FILE: usize = 1 << 10;
 /// What stands for a line break in a program that takes a line for a whole message.
-const LINE_BREAK: &str = " \u{23ce} ";
+pub(super) const LINE_BREAK: &str = " \u{23ce} ";
 
 /// A message, ready to be laid out for a program.
 #[derive(Clone, Debug, PartialEq, Eq)]

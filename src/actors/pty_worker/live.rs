@@ -212,7 +212,7 @@ impl Live {
     /// once for a paste.
     fn type_quit_keys(&mut self) {
         for stroke in self.chosen.quit.iter().flat_map(|keys| keys.strokes()) {
-            if self.desk.input(stroke.as_bytes().to_vec()).is_err() {
+            if self.desk.stroke(stroke.as_bytes().to_vec()).is_err() {
                 // A full queue is read by nobody: the signals come next.
                 return;
             }

@@ -25,6 +25,7 @@ mod intake;
 mod launch;
 mod live;
 mod output;
+mod person;
 mod plain;
 mod readiness;
 mod record;
@@ -33,6 +34,7 @@ mod sanitise;
 mod sight;
 mod stream;
 mod transcript;
+mod turn;
 mod watch;
 mod writer;
 
@@ -438,7 +440,7 @@ impl Handler<Input> for PtyWorker {
                 reply.send(Ok(0));
                 return;
             }
-            Some(live) => match live.desk.input(bytes) {
+            Some(live) => match live.desk.input(bytes, Instant::now()) {
                 Ok(number) => {
                     live.watch.stirred(Instant::now());
                     self.keys.insert(number, Keys::Input(len, reply));

@@ -161,6 +161,21 @@ impl Readiness {
         }
         Gate::Open
     }
+
+    /// The same for a message that does not wait for rest: there is a composer, whatever else runs.
+    pub(super) fn busy(&self, look: Look<'_>, now: Instant) -> Gate {
+        if !look.complete {
+            let forgotten = self.last_output.unwrap_or(self.born) + FRAME_MAX;
+            return Gate::closed("the screen is being drawn", Some(forgotten).filter(|at| *at > now));
+        }
+        if let Some(dialog) = look.blocked {
+            return Gate::closed(format!("a dialog is open: {dialog}"), None);
+        }
+        if !self.was_ready || (look.pastes_seen && !look.pastes) {
+            return Gate::closed("the agent is working: its composer is closed", None);
+        }
+        Gate::Open
+    }
 }
 
 #[cfg(test)]
@@ -264,5 +279,20 @@ mod tests {
         readiness.mark_ready();
         assert_eq!(readiness.composer(rules, open, born + ms(300)), Gate::Open);
         assert!(!readiness.is_overdue(rules, born + ms(999_999)));
+    }
+
+    #[test]
+    fn a_message_that_does_not_wait_for_rest_needs_a_composer_and_no_dialog() {
+        let born = Instant::now();
+        let mut readiness = Readiness::new(born);
+        let open = Look { complete: true, pastes: true, pastes_seen: true, prompt: true, ..Look::default() };
+        let working = Look { working: Some("spinner"), prompt: false, ..open };
+        assert_ne!(readiness.busy(working, born), Gate::Open, "it has never been ready");
+        readiness.mark_ready();
+        readiness.output(born);
+        assert_eq!(readiness.busy(working, born), Gate::Open);
+        assert_ne!(readiness.busy(Look { blocked: Some("trust"), ..working }, born), Gate::Open);
+        assert_ne!(readiness.busy(Look { pastes: false, ..working }, born), Gate::Open);
+        assert_ne!(readiness.busy(Look { complete: false, ..working }, born), Gate::Open);
     }
 }

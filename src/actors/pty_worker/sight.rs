@@ -17,6 +17,8 @@ const HIDDEN_ROWS: u16 = 16;
 pub(super) enum Place {
     /// It ends at the cursor, or stands where it landed.
     Composer,
+    /// There, but with something that a person has typed.
+    Mixed,
     /// It is on the screen.
     Elsewhere,
     /// It is not.
@@ -26,12 +28,15 @@ pub(super) enum Place {
 /// What to look for.
 #[derive(Clone, Debug)]
 pub(super) struct Trace {
+    text: String,
     tail: String,
     marks: Vec<String>,
     /// Rows between the bottom and such a text that stood there before ours was typed.
     before: Option<usize>,
     /// Rows between the bottom and ours, where it landed.
     landed: Option<usize>,
+    /// What stood before the cursor before ours was typed: the prompt.
+    prompt: String,
 }
 
 impl Trace {
@@ -44,6 +49,8 @@ impl Trace {
             marks: marks.iter().map(|mark| self::bare(mark)).collect(),
             before: None,
             landed: None,
+            prompt: String::new(),
+            text: bare,
         }
     }
 
@@ -51,18 +58,21 @@ impl Trace {
     pub(super) fn note_before(&mut self, screen: &Screen) {
         self.before = self.height(screen);
         self.landed = None;
+        self.prompt = before_cursor(screen);
     }
 
     /// Looks for the text after so many presses of the submit key, each of which may have made a new line
-    /// instead.
-    pub(super) fn place(&mut self, screen: &Screen, presses: u8) -> Place {
+    /// instead, and after so many bytes that a person typed beside it.
+    pub(super) fn place(&mut self, screen: &Screen, presses: u8, beside: usize) -> Place {
         let here = if screen.cursor_visible() {
             self.ends_at_cursor(screen, usize::from(presses.max(1)))
         } else {
             self.is_lowest(screen, usize::from(presses))
         };
-        if here {
+        if here && (beside == 0 || self.is_alone(screen)) {
             Place::Composer
+        } else if here || (beside > 0 && self.is_followed(screen, beside)) {
+            Place::Mixed
         } else if bare(&screen.plain()).contains(&self.tail) {
             Place::Elsewhere
         } else {
@@ -85,6 +95,36 @@ impl Trace {
         text.ends_with(&self.tail) || self.marks.iter().any(|mark| last.contains(mark))
     }
 
+    /// True when nothing but the prompt stands before ours, and nothing after it.
+    fn is_alone(&self, screen: &Screen) -> bool {
+        let visible = screen.cursor_visible();
+        let rows = if visible { screen.rows_to_cursor() } else { screen.rows(Region::Bottom(HIDDEN_ROWS)) };
+        let (text, ends) = joined(&rows);
+        let ours = |wanted: &String| text.rfind(wanted.as_str()).map(|from| (from, from + wanted.len()));
+        let whole = ours(&self.text);
+        let Some((from, to)) = whole.or_else(|| self.marks.iter().find_map(ours)) else { return false };
+        let row_of = |at: usize| ends.iter().position(|end| at <= *end).unwrap_or(0);
+        let row_start = row_of(from + 1).checked_sub(1).map_or(0, |above| ends[above]);
+        let before = text.get(row_start..from).unwrap_or_default();
+        // What a program without a cursor prompts with is a sign or two.
+        let only_prompt = if visible { before == self.prompt } else { before.chars().count() <= 2 };
+        let row_end = if visible { text.len() } else { ends.get(row_of(to)).copied().unwrap_or(text.len()) };
+        let after = text.get(to..row_end).unwrap_or_default();
+        let placeholder_ends = whole.is_none() && after.find(']').is_some_and(|at| at + 1 == after.len());
+        only_prompt && (after.is_empty() || placeholder_ends) && (!visible || is_row_end(screen))
+    }
+
+    /// True when no more follows ours up to the cursor, or in its row, than a person has typed.
+    fn is_followed(&self, screen: &Screen, beside: usize) -> bool {
+        let visible = screen.cursor_visible();
+        let rows = if visible { screen.rows_to_cursor() } else { screen.rows(Region::Bottom(HIDDEN_ROWS)) };
+        let (text, ends) = joined(&rows);
+        let Some(to) = text.rfind(&self.tail).map(|at| at + self.tail.len()) else { return false };
+        let end = if visible { Some(text.len()) } else { ends.iter().copied().find(|end| to <= *end) };
+        let after = text.get(to..end.unwrap_or(to)).unwrap_or_default();
+        !after.is_empty() && after.len() <= beside
+    }
+
     fn is_lowest(&mut self, screen: &Screen, presses: usize) -> bool {
         let Some(height) = self.height(screen) else { return false };
         match self.landed {
@@ -100,16 +140,33 @@ impl Trace {
     /// Rows that show anything below the lowest place of the text.
     fn height(&self, screen: &Screen) -> Option<usize> {
         let rows = screen.rows(Region::Bottom(HIDDEN_ROWS));
-        let (mut text, mut ends) = (String::new(), Vec::with_capacity(rows.len()));
-        for row in &rows {
-            text.push_str(&bare(row));
-            ends.push(text.len());
-        }
+        let (text, ends) = joined(&rows);
         let lowest = |wanted: &String| text.rfind(wanted.as_str()).map(|at| at + wanted.len());
         let end = std::iter::once(&self.tail).chain(&self.marks).filter_map(lowest).max()?;
         let row = ends.iter().position(|row_end| end <= *row_end)?;
         Some(rows[row + 1..].iter().filter(|row| !row.trim().is_empty()).count())
     }
+}
+
+/// What stands before the cursor in its row, as texts are compared.
+pub(super) fn before_cursor(screen: &Screen) -> String {
+    screen.rows_to_cursor().last().map(|row| bare(row)).unwrap_or_default()
+}
+
+/// True when nothing stands in the cursor's row from the cursor on.
+fn is_row_end(screen: &Screen) -> bool {
+    let row = screen.rows(Region::Cursor { above: 0, below: 0 }).pop().unwrap_or_default();
+    bare(&row) == before_cursor(screen)
+}
+
+/// Rows as one text, and where each ends in it.
+fn joined(rows: &[String]) -> (String, Vec<usize>) {
+    let (mut text, mut ends) = (String::new(), Vec::with_capacity(rows.len()));
+    for row in rows {
+        text.push_str(&bare(row));
+        ends.push(text.len());
+    }
+    (text, ends)
 }
 
 /// Text without what a composer adds (blanks, borders, a drawn cursor) and without what the screen shows
@@ -150,36 +207,36 @@ mod tests {
     #[test]
     fn text_that_ends_at_the_cursor_is_in_the_composer() {
         let plain = "$ [relay DM from Alice · msg 1]\r\nplease look at the failing build";
-        assert_eq!(trace().place(&screen(plain), 0), Place::Composer);
+        assert_eq!(trace().place(&screen(plain), 0, 0), Place::Composer);
         let boxed = "╭──────╮\r\n│ > please look at   │\r\n│   the failing build │\r\n╰──────╯\x1b[3;22H";
-        assert_eq!(trace().place(&screen(boxed), 0), Place::Composer);
+        assert_eq!(trace().place(&screen(boxed), 0, 0), Place::Composer);
         let pasted = "> [Pasted text #1 +30 lines]";
-        assert_eq!(trace().place(&screen(pasted), 0), Place::Composer);
+        assert_eq!(trace().place(&screen(pasted), 0, 0), Place::Composer);
     }
 
     #[test]
     fn text_with_replaced_characters_is_found() {
         let text = "# x \u{fffd}[201~\u{fffd}touch it\u{fffd}";
         let mut trace = Trace::new(text, &[]);
-        assert_eq!(trace.place(&screen(&format!("> {text}")), 0), Place::Composer);
+        assert_eq!(trace.place(&screen(&format!("> {text}")), 0, 0), Place::Composer);
     }
 
     #[test]
     fn text_above_a_fresh_prompt_has_left_the_composer() {
         let shell = "$ please look at the failing build\r\nbash: please: not found\r\n$ ";
-        assert_eq!(trace().place(&screen(shell), 1), Place::Elsewhere);
+        assert_eq!(trace().place(&screen(shell), 1, 0), Place::Elsewhere);
         let transcript = "> please look at the failing build\r\n╭────╮\r\n│    │\r\n╰────╯\x1b[3;3H";
-        assert_eq!(trace().place(&screen(transcript), 1), Place::Elsewhere);
-        assert_eq!(trace().place(&screen("> "), 1), Place::Nowhere);
+        assert_eq!(trace().place(&screen(transcript), 1, 0), Place::Elsewhere);
+        assert_eq!(trace().place(&screen("> "), 1, 0), Place::Nowhere);
     }
 
     #[test]
     fn an_enter_that_made_a_new_line_is_not_taken_for_a_submit() {
         let one = "│ > please look at the failing build │\r\n│   │\x1b[2;5H";
-        assert_eq!(trace().place(&screen(one), 1), Place::Composer);
+        assert_eq!(trace().place(&screen(one), 1, 0), Place::Composer);
         let two = "> please look at the failing build\r\n\r\n\r\n";
-        assert_eq!(trace().place(&screen(two), 1), Place::Elsewhere);
-        assert_eq!(trace().place(&screen(two), 3), Place::Composer);
+        assert_eq!(trace().place(&screen(two), 1, 0), Place::Elsewhere);
+        assert_eq!(trace().place(&screen(two), 3, 0), Place::Composer);
     }
 
     #[test]
@@ -189,12 +246,12 @@ mod tests {
         };
         let mut trace = trace();
         trace.note_before(&composer("", ""));
-        assert_eq!(trace.place(&composer("", ""), 0), Place::Nowhere);
+        assert_eq!(trace.place(&composer("", ""), 0, 0), Place::Nowhere);
         let text = "please look at the failing build";
-        assert_eq!(trace.place(&composer("", text), 0), Place::Composer);
+        assert_eq!(trace.place(&composer("", text), 0, 0), Place::Composer);
         let new_line = screen(&format!("\x1b[?25l╭───╮\r\n│ > {text} │\r\n│   │\r\n╰───╯\r\n  help"));
-        assert_eq!(trace.place(&new_line, 1), Place::Composer);
-        assert_eq!(trace.place(&composer(&format!("{text}\r\n\r\n"), ""), 1), Place::Elsewhere);
+        assert_eq!(trace.place(&new_line, 1, 0), Place::Composer);
+        assert_eq!(trace.place(&composer(&format!("{text}\r\n\r\n"), ""), 1, 0), Place::Elsewhere);
     }
 
     #[test]
@@ -203,8 +260,31 @@ mod tests {
         let old = screen(&format!("\x1b[?25l{text}\r\n\r\n╭───╮\r\n│ >  │\r\n╰───╯"));
         let mut trace = trace();
         trace.note_before(&old);
-        assert_eq!(trace.place(&old, 0), Place::Elsewhere);
+        assert_eq!(trace.place(&old, 0, 0), Place::Elsewhere);
         let both = screen(&format!("\x1b[?25l{text}\r\n\r\n╭───╮\r\n│ > {text} │\r\n╰───╯"));
-        assert_eq!(trace.place(&both, 0), Place::Composer);
+        assert_eq!(trace.place(&both, 0, 0), Place::Composer);
+    }
+
+    #[test]
+    fn what_a_person_types_beside_ours_is_seen() {
+        let text = "please look at the failing build";
+        let mut trace = trace();
+        trace.note_before(&screen("> "));
+        let place = |bytes: &str, beside| trace.clone().place(&screen(bytes), 0, beside);
+        let ours = TEXT.replace('\n', "\r\n");
+        assert_eq!(place(&format!("> {ours}"), 3), Place::Composer, "they moved about");
+        assert_eq!(place(&format!("> {ours} no"), 3), Place::Mixed);
+        assert_eq!(place(&format!("> oh {ours}"), 3), Place::Mixed);
+        assert_eq!(place(&format!("> {ours}\x1b[31mX\x1b[D"), 1), Place::Mixed, "it stands after the cursor");
+        assert_eq!(place(&format!("> {ours}\r\nthinking\r\n> no"), 3), Place::Elsewhere);
+        assert_eq!(place("> [Pasted text #1 +30 lines]", 3), Place::Composer);
+        assert_eq!(place("> hm [Pasted text #1 +30 lines]", 3), Place::Mixed);
+        let hidden = |text: &str, beside| {
+            let screen = screen(&format!("\x1b[?25l╭───╮\r\n│ > {text} │\r\n╰───╯\r\n  help"));
+            Trace::new("please look at the failing build", &[]).place(&screen, 0, beside)
+        };
+        assert_eq!(hidden(text, 2), Place::Composer);
+        assert_eq!(hidden(&format!("{text} no"), 2), Place::Mixed);
+        assert_eq!(hidden(&format!("oh no {text}"), 5), Place::Mixed);
     }
 }

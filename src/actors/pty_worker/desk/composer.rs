@@ -1,60 +1,110 @@
-//! The composer's lane: one message at a time, looked for before it is typed when the child may have it.
+//! The composer's lane: one text at a time, looked for before it is typed when the child may have it.
 
 use std::{collections::VecDeque, time::Instant};
 
 use super::{
-    Desk, Lane,
-    tickets::{Text, frame},
+    Desk, Lane, TASK,
+    tickets::{Text, Ticket, frame},
 };
 use crate::{
     actors::pty_worker::{
-        frame::{Frame, Framing, marker},
+        frame::marker,
         inject::{Act, Injection, Sight, Wording},
         plain::PlainLane,
+        turn::{self, Turn, Way},
     },
+    harness::Keys,
     ids::DeliveryId,
 };
 
-/// So many messages in a row without the record that was wanted: this program keeps none where it is looked for,
+/// So many texts in a row without the record that was wanted: this program keeps none where it is looked for,
 /// and what the screen shows is all the proof there will be.
 const UNRECORDED_MAX: u8 = 3;
 
-/// One message at a time into a composer.
+/// One text at a time into a composer.
 #[derive(Debug, Default)]
 pub(super) struct ComposerLane {
+    /// Messages that were not typed yet; what the current text is made of is among them until it is typed.
     pub(super) waiting: VecDeque<DeliveryId>,
     pub(super) current: Option<Injection>,
     /// Sent to this very child in an earlier life of the worker, or while it seemed plain.
     pub(super) sent_before: Vec<Sent>,
 }
 
+/// A text that the child may have.
 #[derive(Debug)]
 pub(super) struct Sent {
-    pub(super) id: DeliveryId,
+    pub(super) ids: Vec<DeliveryId>,
     pub(super) wording: Wording,
     pub(super) flat: bool,
     pub(super) as_line: bool,
+}
+
+impl ComposerLane {
+    /// The text that the child has, or may have, a part of.
+    pub(super) fn begun(&self) -> Option<&Injection> {
+        self.current.as_ref().filter(|current| !current.is_untouched())
+    }
+
+    /// Messages held.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len() + self.begun().map_or(0, |begun| begun.ids().count())
+    }
+
+    /// True when the child may have this message, as a part of the text that is under way.
+    pub(super) fn has_begun(&self, id: &DeliveryId) -> bool {
+        self.begun().is_some_and(|begun| begun.ids().any(|one| one == id))
+    }
+
+    /// True when the child may have this message from before.
+    pub(super) fn was_sent(&self, id: &DeliveryId) -> bool {
+        self.sent_before.iter().any(|sent| sent.ids.contains(id))
+    }
+
+    /// Takes a message. One that was under way goes before all that came later.
+    pub(super) fn offer(&mut self, id: DeliveryId) {
+        if self.has_begun(&id) {
+            return;
+        }
+        if !self.was_sent(&id) {
+            return self.waiting.push_back(id);
+        }
+        self.current.take_if(|current| current.is_untouched());
+        let at = self.waiting.iter().take_while(|one| self.was_sent(one)).count();
+        self.waiting.insert(at, id);
+    }
+
+    /// Forgets what the child cannot have.
+    pub(super) fn cancel_waiting(&mut self) {
+        let sent_before = &self.sent_before;
+        self.waiting.retain(|id| sent_before.iter().any(|sent| sent.ids.contains(id)));
+        self.current.take_if(|current| current.is_untouched());
+    }
 }
 
 impl Desk {
     pub(super) fn work_composer(&mut self, now: Instant) {
         // As many as wait: each turn ends one injection or stops.
         for _ in 0..=self.queued() {
-            if !self.begin_next(now) {
-                return;
-            }
+            self.plan(now);
+            let working = self.is_working();
             let Lane::Composer(lane) = &mut self.lane else { return };
             let Some(injection) = &mut lane.current else { return };
             let sight = Sight {
                 gate: &self.gate,
-                taken: !self.writer.holds(injection.id()),
+                busy: &self.busy,
+                working,
+                dialog: self.blocked.is_some(),
+                person: self.person.beside(now),
+                taken: !self.writer.holds(injection.lead()),
                 consumed: self.consumed,
                 screen: &self.screen,
                 complete: self.readiness.is_frame(self.screen.is_complete(), now),
                 quiet: self.readiness.quiet(now),
             };
             let acts = injection.look(&sight, now);
-            let id = injection.id().clone();
+            let ids: Vec<_> = injection.ids().cloned().collect();
+            let lead = injection.lead().clone();
             let done = injection.is_done();
             let typed = acts.contains(&Act::Type).then(|| injection.text().to_owned());
             if done {
@@ -62,18 +112,22 @@ impl Desk {
                 lane.current = None;
             }
             if let Some(text) = typed {
+                let before = lane.waiting.len();
+                lane.waiting.retain(|id| !ids.contains(id));
+                self.framed += (before - lane.waiting.len()) as u64;
                 self.typed = true;
                 self.consumed = None;
+                self.person.step_aside();
                 let bytes = self.paste(text);
-                self.writer.push_message(id.clone(), bytes);
+                self.writer.push_message(lead.clone(), bytes);
             }
             for act in acts {
                 match act {
                     Act::Type => {}
-                    Act::Press => {
-                        self.writer.push_submit(id.clone(), self.harness.submit.key.sent().as_bytes())
-                    }
-                    Act::Say(step) => self.say(id.clone(), step),
+                    Act::Press => self.press(&lead, Some(&self.harness.submit.key)),
+                    Act::Queue => self.press(&lead, self.harness.busy.queue.key()),
+                    Act::Interrupt => self.press(&lead, self.harness.busy.interrupt.as_ref()),
+                    Act::Say(step) => ids.iter().for_each(|id| self.say(id.clone(), step.clone())),
                 }
             }
             if !done {
@@ -82,51 +136,83 @@ impl Desk {
         }
     }
 
+    fn press(&mut self, lead: &DeliveryId, keys: Option<&Keys>) {
+        self.consumed = None;
+        for stroke in keys.into_iter().flat_map(Keys::strokes) {
+            self.writer.push_submit(lead.clone(), stroke.as_bytes());
+        }
+    }
+
     /// The delivery that a record of the program would prove now, and the text by which to know it there: it
-    /// stands in the header, so that it is in every form in which the message may have been typed.
+    /// stands in the header, so that it is in every form in which the message may have been typed. Of several
+    /// in one text it is the first, with whose header the text begins.
     pub(crate) fn awaits_record(&self) -> Option<(DeliveryId, String)> {
         let Lane::Composer(lane) = &self.lane else { return None };
-        let current = lane.current.as_ref().filter(|current| current.awaits_record())?;
-        match &self.tickets.get(current.id())?.text {
-            Text::Message(note) => Some((current.id().clone(), marker(note))),
+        let lead = lane.current.as_ref().filter(|current| current.awaits_record())?.lead();
+        match &self.tickets.get(lead)?.text {
+            Text::Message(note) => Some((lead.clone(), marker(note))),
             Text::Task(_) => None,
         }
     }
 
-    /// The program's record shows this delivery as a turn of its user.
+    /// The program's record shows this delivery as a turn of its user, and with it those of the same text.
     pub(crate) fn recorded(&mut self, id: &DeliveryId) {
         self.unrecorded = 0;
         let Lane::Composer(lane) = &mut self.lane else { return };
-        let Some(current) = lane.current.as_mut().filter(|current| current.id() == id) else { return };
+        if !lane.has_begun(id) {
+            return;
+        }
+        let Some(mut current) = lane.current.take() else { return };
         if let Some(step) = current.recorded() {
-            lane.current = None;
-            self.say(id.clone(), step);
+            current.ids().for_each(|id| self.say(id.clone(), step.clone()));
         }
     }
 
-    /// Sees to it that an injection is under way; false when nothing waits.
-    fn begin_next(&mut self, now: Instant) -> bool {
-        let Lane::Composer(lane) = &mut self.lane else { return false };
-        while lane.current.is_none() {
-            let Some(id) = lane.waiting.pop_front() else { return false };
-            let Some(ticket) = self.tickets.get(&id) else { continue };
-            let sent = lane.sent_before.iter().position(|sent| sent.id == id);
-            let harness = self.harness;
-            // A first task has no header to be known by.
-            let is_recorded = matches!(ticket.text, Text::Message(_)) && self.unrecorded < UNRECORDED_MAX;
-            let injection = match sent.map(|at| lane.sent_before.swap_remove(at)) {
-                Some(Sent { wording, flat, as_line, .. }) => {
-                    Injection::new(id, wording, harness, now).sent_before(flat, as_line)
-                }
-                None => {
-                    let frame = frame(self.harness, &mut self.framed, ticket);
-                    let wording = Wording { lines: frame.lines(), flat: frame.flat() };
-                    Injection::new(id, wording, harness, now)
-                }
-            };
-            lane.current = Some(if is_recorded { injection } else { injection.without_record() });
+    /// Sees to it that the right text is next, as long as nothing was done for the one that is.
+    fn plan(&mut self, now: Instant) {
+        let working = self.is_working();
+        let Lane::Composer(lane) = &mut self.lane else { return };
+        if lane.current.as_ref().is_some_and(|current| !current.is_open()) {
+            return;
         }
-        true
+        let unrecorded = self.unrecorded;
+        // A first task has no header to be known by.
+        let is_recorded = |lead: &DeliveryId| unrecorded < UNRECORDED_MAX && lead.as_str() != TASK;
+        if let Some(first) = lane.waiting.front()
+            && let Some(at) = lane.sent_before.iter().position(|sent| sent.ids.contains(first))
+        {
+            let Sent { mut ids, wording, flat, as_line } = lane.sent_before.swap_remove(at);
+            lane.waiting.retain(|id| !ids.contains(id));
+            let lead = ids.remove(0);
+            let again = Injection::new(lead, ids, wording, Way::Rest, self.harness, now);
+            let again = again.sent_before(flat, as_line);
+            lane.current = Some(if is_recorded(again.lead()) { again } else { again.without_record() });
+            return;
+        }
+        let tickets = &self.tickets;
+        let ticket = |id: &DeliveryId| tickets.get(id);
+        let waiting: Vec<_> = lane.waiting.iter().filter_map(ticket).map(Ticket::waiting).collect();
+        let Some(Turn { from, count, way }) = turn::next(&waiting, working, &self.harness.busy) else {
+            lane.current = None;
+            return;
+        };
+        let ids = || lane.waiting.iter().skip(from).take(count);
+        let same = |current: &Injection| current.way() == way && current.ids().eq(ids());
+        if lane.current.as_ref().is_some_and(same) {
+            return;
+        }
+        let texts =
+            ids().zip(self.framed..).filter_map(|(id, nth)| Some(frame(self.harness, nth, ticket(id)?)));
+        let wording = Wording::of(&texts.collect::<Vec<_>>());
+        let mut ids = ids().cloned();
+        let Some(lead) = ids.next() else { return };
+        let others = ids.collect();
+        let next = Injection::new(lead, others, wording, way, self.harness, now);
+        let next = if is_recorded(next.lead()) { next } else { next.without_record() };
+        lane.current = Some(match lane.current.take() {
+            Some(before) => next.instead_of(before),
+            None => next,
+        });
     }
 
     /// The text as this program takes it at this moment.
@@ -134,7 +220,8 @@ impl Desk {
         if self.screen.bracketed_paste() {
             [b"\x1b[200~", text.as_bytes(), b"\x1b[201~"].concat()
         } else {
-            text.into_bytes()
+            // Outside a paste, Tab is a key; a line feed is Ctrl-J, which is typed on purpose.
+            text.replace('\t', "    ").into_bytes()
         }
     }
 
@@ -148,15 +235,9 @@ impl Desk {
             let (begun, not_begun) = plain.give_up();
             for id in &begun {
                 if let Some(ticket) = self.tickets.get(id) {
-                    let body_max = self.harness.text.body_max;
-                    let frame = match &ticket.text {
-                        Text::Message(note) => {
-                            Frame::new(note, Framing { body_max, ..Framing::default() }, &ticket.whole)
-                        }
-                        Text::Task(task) => Frame::task(task, body_max, &ticket.whole),
-                    };
-                    let wording = Wording { lines: frame.lines(), flat: frame.flat() };
-                    let sent = Sent { id: id.clone(), wording, flat: true, as_line: true };
+                    // As it was written: no hint, and no count of its own.
+                    let wording = Wording::of(&[frame(self.harness, 1, ticket)]);
+                    let sent = Sent { ids: vec![id.clone()], wording, flat: true, as_line: true };
                     composer.sent_before.push(sent);
                 }
             }

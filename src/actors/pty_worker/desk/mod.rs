@@ -25,8 +25,10 @@ use tickets::Ticket;
 use super::{
     dialog::Dialogs,
     frame::Whole,
+    person::Person,
     plain::{LineEnd, PlainLane},
     readiness::{Gate, Readiness},
+    sight::before_cursor,
     writer::{Kind, Taken, Writer},
 };
 use crate::{
@@ -106,6 +108,9 @@ pub(crate) struct Desk {
     state: AgentState,
     because: String,
     gate: Gate,
+    /// The same for a message that does not wait for rest.
+    busy: Gate,
+    person: Person,
     /// The busy rule and the dialog rule that match the last whole frame.
     working: Option<&'static Rule>,
     blocked: Option<&'static harness::Dialog>,
@@ -139,6 +144,8 @@ impl Desk {
             state: AgentState::Starting,
             because: "the program is starting".to_owned(),
             gate: Gate::Closed { why: "the program is starting".to_owned(), until: None },
+            busy: Gate::Closed { why: "the program is starting".to_owned(), until: None },
+            person: Person::default(),
             working: None,
             blocked: None,
             dialogs: Dialogs::default(),
@@ -159,11 +166,12 @@ impl Desk {
         match &mut self.lane {
             Lane::Plain(lane) => lane.cancel_waiting(),
             Lane::Composer(lane) => {
+                lane.cancel_waiting();
                 lane.waiting.clear();
-                let begun = lane.current.take().filter(|i| !i.is_untouched() && !i.is_done());
-                lane.sent_before.extend(begun.map(|injection| {
-                    let (wording, flat) = injection.wording();
-                    Sent { id: injection.id().clone(), wording: wording.clone(), flat, as_line: false }
+                lane.sent_before.extend(lane.current.take().map(|begun| {
+                    let (wording, flat) = begun.wording();
+                    let ids = begun.ids().cloned().collect();
+                    Sent { ids, wording: wording.clone(), flat, as_line: false }
                 }));
             }
         }
@@ -206,7 +214,7 @@ impl Desk {
     pub(crate) fn queued(&self) -> usize {
         match &self.lane {
             Lane::Plain(lane) => lane.len(),
-            Lane::Composer(lane) => lane.waiting.len() + usize::from(lane.current.is_some()),
+            Lane::Composer(lane) => lane.len(),
         }
     }
 
@@ -223,7 +231,7 @@ impl Desk {
                 stuck: self.stuck.clone(),
             }),
             Lane::Composer(lane) => lane.current.as_ref().map(|injection| InjectionView {
-                delivery_id: injection.id().clone(),
+                delivery_id: injection.lead().clone(),
                 rung: injection.rung(),
                 waiting_for: injection.waiting_for(),
                 stuck: self.stuck.clone(),
@@ -257,7 +265,20 @@ impl Desk {
     }
 
     /// A person's keystrokes: their number, or how many bytes wait already.
-    pub(crate) fn input(&mut self, bytes: Vec<u8>) -> Result<u64, usize> {
+    pub(crate) fn input(&mut self, bytes: Vec<u8>, now: Instant) -> Result<u64, usize> {
+        // A person who is answering a dialog, or typing into what has no composer open, leaves nothing there.
+        let into_composer = matches!(self.lane, Lane::Composer(_))
+            && self.blocked.is_none()
+            && (self.screen.bracketed_paste() || !self.screen.bracketed_paste_seen());
+        let resting = into_composer.then(|| before_cursor(&self.screen));
+        let keys = bytes.clone();
+        let number = self.stroke(bytes)?;
+        self.person.types(&keys, resting, now);
+        Ok(number)
+    }
+
+    /// One stroke of the broker's own: its number, or how many bytes wait already.
+    pub(crate) fn stroke(&mut self, bytes: Vec<u8>) -> Result<u64, usize> {
         self.consumed = None;
         self.writer.push_input(bytes)
     }
@@ -274,11 +295,10 @@ impl Desk {
         expected: Option<&DialogId>,
     ) -> Result<(u64, DialogId), AnswerRefused> {
         let (id, keys) = self.dialogs.keys(choice, expected, self.screen.application_cursor())?;
-        self.consumed = None;
         let mut last = 0;
         // Each on its own: a program may take keys that it reads at once for a paste.
         for stroke in keys {
-            last = self.writer.push_input(stroke).map_err(PtyRefused::InputFull)?;
+            last = self.stroke(stroke).map_err(PtyRefused::InputFull)?;
         }
         Ok((last, id))
     }
@@ -329,10 +349,7 @@ impl Desk {
     /// Does what can be done now.
     pub(crate) fn work(&mut self, canonical: bool, now: Instant) {
         self.readiness.line_mode(canonical, now);
-        self.gate = self.judge(now);
-        if self.gate == Gate::Open {
-            self.readiness.mark_ready();
-        }
+        self.judge(now);
         self.work_lane(canonical, now);
         self.update_state(now);
     }
@@ -353,7 +370,8 @@ impl Desk {
             }
         };
         // A step may wait for a whole frame although its time has come.
-        let next = [gate, lane].into_iter().flatten().min();
+        let person = self.person.typing_until(now);
+        let next = [gate, lane, person].into_iter().flatten().min();
         next.map(|at| at.max(now + if self.screen.is_complete() { STEP_MIN } else { FRAME_STEP }))
     }
 

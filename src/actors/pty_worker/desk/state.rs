@@ -7,6 +7,7 @@ use crate::{
     actors::pty_worker::{
         dialog::Found,
         readiness::{Gate, Look},
+        sight::before_cursor,
     },
     harness::{self, Place},
     messages::pty::AgentState,
@@ -16,16 +17,25 @@ use crate::{
 /// The question of a program that has shown no composer in time, whatever it is.
 const UNKNOWN: &str = "unknown screen";
 
+/// Why a message waits for a person, in words.
+const TYPING: &str = "a person is typing";
+const DRAFT: &str = "the composer holds a person's words";
+
 impl Desk {
-    pub(super) fn judge(&mut self, now: Instant) -> Gate {
+    /// Looks at the screen and decides whether a message may be typed.
+    pub(super) fn judge(&mut self, now: Instant) {
         if let Lane::Plain(_) = self.lane {
-            return self.readiness.plain(&self.harness.ready, now);
+            let gate = self.readiness.plain(&self.harness.ready, now);
+            self.mark_ready(&gate);
+            self.gate = self.unless_person(gate, now);
+            return;
         }
         let verdict = self.harness.judge(!self.typed, |place| self.screen.text(region(place)));
         if self.screen.is_complete() {
             self.working = verdict.working;
             self.blocked = verdict.blocked;
         }
+        let ready = &self.harness.ready;
         let look = Look {
             complete: self.readiness.is_frame(self.screen.is_complete(), now),
             pastes: self.screen.bracketed_paste(),
@@ -35,7 +45,41 @@ impl Desk {
             working: self.working.map(|rule| rule.id.as_str()),
             blocked: self.blocked.map(|dialog| dialog.rule.id.as_str()),
         };
-        self.readiness.composer(&self.harness.ready, look, now)
+        let gate = self.readiness.composer(ready, look, now);
+        self.mark_ready(&gate);
+        let busy = self.readiness.busy(look, now);
+        self.gate = self.unless_person(gate, now);
+        self.busy = self.unless_person(busy, now);
+    }
+
+    fn mark_ready(&mut self, gate: &Gate) {
+        if *gate == Gate::Open {
+            self.readiness.mark_ready();
+        }
+    }
+
+    /// A person at the keyboard comes first, and so do the words that they have not sent yet.
+    fn unless_person(&mut self, gate: Gate, now: Instant) -> Gate {
+        if gate != Gate::Open {
+            return gate;
+        }
+        if let Some(until) = self.person.typing_until(now) {
+            return Gate::Closed { why: TYPING.to_owned(), until: Some(until) };
+        }
+        let Lane::Composer(_) = self.lane else { return gate };
+        let empty = self.composer_is_empty();
+        if self.person.has_draft(&before_cursor(&self.screen), empty) {
+            return Gate::Closed { why: DRAFT.to_owned(), until: None };
+        }
+        gate
+    }
+
+    /// What the rule set says of the composer, if it says how an empty one looks.
+    fn composer_is_empty(&self) -> Option<bool> {
+        let composer = &self.harness.composer;
+        let region = composer.region.filter(|_| !composer.empty.is_empty())?;
+        let seen = self.screen.text(self::region(region));
+        Some(composer.empty.iter().any(|text| seen.contains(text)))
     }
 
     /// True while a dialog is open that asks for a login.
@@ -86,6 +130,8 @@ impl Desk {
             AgentState::Idle
         } else if self.blocked.is_some() {
             AgentState::Blocked
+        } else if self.has_person(now) {
+            AgentState::Human
         } else if self.is_working() {
             AgentState::Working
         } else {
@@ -100,7 +146,13 @@ impl Desk {
         (state, because.to_owned())
     }
 
-    fn is_working(&self) -> bool {
+    /// A person is typing, or has left words behind.
+    fn has_person(&self, now: Instant) -> bool {
+        let drafts = matches!(&self.gate, Gate::Closed { why, .. } if why == DRAFT);
+        drafts || self.person.typing_until(now).is_some()
+    }
+
+    pub(super) fn is_working(&self) -> bool {
         let closed = self.screen.bracketed_paste_seen() && !self.screen.bracketed_paste();
         closed || (self.gate != Gate::Open && self.working.is_some())
     }

@@ -2,10 +2,13 @@
 
 use super::{Desk, Effect, Lane, PROVEN_KEPT, STUCK_ROWS, TASK};
 use crate::{
-    actors::pty_worker::frame::{Frame, Framing, Whole},
+    actors::pty_worker::{
+        frame::{Frame, Framing, Whole},
+        turn::Waiting,
+    },
     harness::Harness,
     ids::DeliveryId,
-    messages::delivery::{Inject, InjectStep, Note, Rung},
+    messages::delivery::{Inject, InjectStep, Mode, Note, Rung},
     screen::Region,
 };
 
@@ -13,6 +16,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Ticket {
     pub(super) attempt: u32,
+    pub(super) mode: Mode,
     pub(super) text: Text,
     pub(super) redelivered: bool,
     /// Where its body is, if that is too long to be typed.
@@ -26,10 +30,21 @@ pub(super) enum Text {
     Task(String),
 }
 
+impl Ticket {
+    /// What the choice of the next text goes by.
+    pub(super) fn waiting(&self) -> Waiting {
+        let (task, bytes) = match &self.text {
+            Text::Message(note) => (false, note.body.len()),
+            Text::Task(task) => (true, task.len()),
+        };
+        Waiting { steers: self.mode == Mode::Steer, task, bytes }
+    }
+}
+
 impl Desk {
     /// A message is handed over, with the place of its body if that is too long to be typed.
     pub(crate) fn inject(&mut self, inject: Inject, whole: Whole) {
-        let Inject { delivery_id: id, attempt, mode: _, note, reached, redelivered } = inject;
+        let Inject { delivery_id: id, attempt, mode, note, reached, redelivered } = inject;
         if let Some(ticket) = self.tickets.get_mut(&id) {
             if attempt < ticket.attempt {
                 self.stale += 1;
@@ -42,7 +57,7 @@ impl Desk {
         if let Some(rung) = proven {
             return self.effects.push(Effect::Report { id, attempt, step: InjectStep::Proven(rung) });
         }
-        self.hold(id, Ticket { attempt, text: Text::Message(note), redelivered, whole }, reached);
+        self.hold(id, Ticket { attempt, mode, text: Text::Message(note), redelivered, whole }, reached);
     }
 
     /// Gives the agent its first task: typed before every message that is not under way.
@@ -57,17 +72,18 @@ impl Desk {
         if let Some((task, whole)) = self.task.clone()
             && !self.tickets.contains_key(&id)
         {
-            let ticket = Ticket { attempt: 0, text: Text::Task(task), redelivered: false, whole };
+            let ticket =
+                Ticket { attempt: 0, mode: Mode::Wait, text: Text::Task(task), redelivered: false, whole };
             self.hold(id, ticket, None);
         }
     }
 
     fn hold(&mut self, id: DeliveryId, ticket: Ticket, reached: Option<Rung>) {
-        let sent_before = match &self.lane {
-            Lane::Composer(lane) => lane.sent_before.iter().any(|sent| sent.id == id),
+        let may_have_it = match &self.lane {
+            Lane::Composer(lane) => lane.was_sent(&id) || lane.has_begun(&id),
             Lane::Plain(_) => false,
         };
-        if !sent_before && reached >= Some(Rung::Landed) {
+        if !may_have_it && reached >= Some(Rung::Landed) {
             // Not by this child: it stood in the composer of one that has ended.
             let reason = "it stood in the composer of an earlier process of this agent, which has ended";
             let step = InjectStep::Failed { reason: reason.to_owned(), landed: true };
@@ -75,16 +91,10 @@ impl Desk {
         }
         match &mut self.lane {
             Lane::Plain(lane) => {
-                lane.offer(id.clone(), frame(self.harness, &mut self.framed, &ticket).flat());
+                lane.offer(id.clone(), frame(self.harness, self.framed, &ticket).flat());
+                self.framed += 1;
             }
-            Lane::Composer(lane) if sent_before => {
-                // It was under way, so nothing that came later may overtake it.
-                if let Some(later) = lane.current.take_if(|injection| injection.is_untouched()) {
-                    lane.waiting.push_front(later.id().clone());
-                }
-                lane.waiting.push_front(id.clone());
-            }
-            Lane::Composer(lane) => lane.waiting.push_back(id.clone()),
+            Lane::Composer(lane) => lane.offer(id.clone()),
         }
         self.tickets.insert(id, ticket);
     }
@@ -93,11 +103,7 @@ impl Desk {
     pub(crate) fn cancel(&mut self) -> Vec<(DeliveryId, u32)> {
         match &mut self.lane {
             Lane::Plain(lane) => lane.cancel_waiting(),
-            Lane::Composer(lane) => {
-                let sent_before = &lane.sent_before;
-                lane.waiting.retain(|id| sent_before.iter().any(|sent| sent.id == *id));
-                lane.current.take_if(|injection| injection.is_untouched());
-            }
+            Lane::Composer(lane) => lane.cancel_waiting(),
         }
         let forgotten = self.drop_loose_tickets();
         self.offer_task();
@@ -109,9 +115,7 @@ impl Desk {
         let lane = &self.lane;
         let is_loose = |id: &DeliveryId| match lane {
             Lane::Plain(lane) => !lane.holds(id),
-            Lane::Composer(lane) => {
-                lane.current.as_ref().is_none_or(|current| current.id() != id) && !lane.waiting.contains(id)
-            }
+            Lane::Composer(lane) => !lane.has_begun(id) && !lane.waiting.contains(id),
         };
         let loose = self.tickets.extract_if(|id, _| is_loose(id));
         loose.map(|(id, ticket)| (id, ticket.attempt)).collect()
@@ -127,19 +131,17 @@ impl Desk {
         if id.as_str() == TASK {
             return self.say_of_task(id, step);
         }
-        let attempt = self.tickets.get(&id).map_or(0, |ticket| ticket.attempt);
-        match &step {
-            InjectStep::Proven(rung) => {
-                self.tickets.remove(&id);
-                if self.proven.len() == PROVEN_KEPT {
-                    self.proven.pop_front();
-                }
-                self.proven.push_back((id.clone(), *rung));
+        if let InjectStep::Proven(rung) = step {
+            if self.proven.len() == PROVEN_KEPT {
+                self.proven.pop_front();
             }
-            InjectStep::Failed { .. } => {
-                self.tickets.remove(&id);
-            }
-            InjectStep::Reached(_) | InjectStep::Waiting(_) | InjectStep::Stuck { .. } => {}
+            self.proven.push_back((id.clone(), rung));
+        }
+        // Without a ticket it belongs to a text of an earlier life and was not handed over again yet: it will
+        // be, and is answered then.
+        let Some(attempt) = self.tickets.get(&id).map(|ticket| ticket.attempt) else { return };
+        if matches!(step, InjectStep::Proven(_) | InjectStep::Failed { .. }) {
+            self.tickets.remove(&id);
         }
         self.effects.push(Effect::Report { id, attempt, step });
     }
@@ -156,17 +158,13 @@ impl Desk {
     }
 }
 
-pub(super) fn frame(harness: &Harness, framed: &mut u64, ticket: &Ticket) -> Frame {
-    let note = match &ticket.text {
-        Text::Message(note) => note,
-        Text::Task(task) => return Frame::task(task, harness.text.body_max, &ticket.whole),
-    };
-    let framing = Framing {
-        nth: *framed,
-        redelivered: ticket.redelivered,
-        hints: harness.text.hints,
-        body_max: harness.text.body_max,
-    };
-    *framed += 1;
-    Frame::new(note, framing, &ticket.whole)
+/// The ticket as the agent sees it; `nth` messages were shown to it before.
+pub(super) fn frame(harness: &Harness, nth: u64, ticket: &Ticket) -> Frame {
+    let (hints, body_max) = (harness.text.hints, harness.text.body_max);
+    match &ticket.text {
+        Text::Message(note) => {
+            Frame::new(note, Framing { nth, redelivered: ticket.redelivered, hints, body_max }, &ticket.whole)
+        }
+        Text::Task(task) => Frame::task(task, body_max, &ticket.whole),
+    }
 }
