@@ -38,6 +38,8 @@ pub(crate) struct Builder {
     args: Vec<String>,
     env: Vec<(String, String)>,
     timings: BTreeMap<&'static str, u64>,
+    /// Rule sets of the user's own: name and text.
+    rules: Vec<(String, String)>,
     stdin: Stdio,
     /// Tables of its configuration file.
     handlers: String,
@@ -303,6 +305,7 @@ impl Builder {
             args: args.iter().map(ToString::to_string).collect(),
             env: Vec::new(),
             timings: BTreeMap::from(TIMINGS),
+            rules: Vec::new(),
             stdin: Stdio::null(),
             handlers: String::new(),
             ignored: None,
@@ -347,6 +350,12 @@ impl Builder {
         self
     }
 
+    /// A rule set of the user's own.
+    pub(crate) fn rules(mut self, name: &str, toml: &str) -> Self {
+        self.rules.push((name.to_owned(), toml.to_owned()));
+        self
+    }
+
     /// Deliberate panics are allowed.
     pub(crate) fn faulty(self) -> Self {
         self.env(env::FAULTS, "1")
@@ -374,6 +383,11 @@ impl Builder {
         let config = dir.join("relay-broker.toml");
         let periods: String = self.timings.iter().map(|(name, ms)| format!("{name}_ms = {ms}\n")).collect();
         fs::write(&config, format!("[timings]\n{periods}{}", self.handlers)).unwrap();
+        let rules = dir.join("relay-broker").join("harness");
+        for (name, toml) in &self.rules {
+            fs::create_dir_all(&rules).unwrap();
+            fs::write(rules.join(format!("{name}.toml")), toml).unwrap();
+        }
         let mut command = match self.ignored {
             None => program(dir),
             Some(signal) => {

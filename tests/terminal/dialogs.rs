@@ -1,5 +1,7 @@
 //! Programs that want an answer which no message is.
 
+use serde_json::json;
+
 use crate::stage::Stage;
 
 #[test]
@@ -19,6 +21,44 @@ fn dialog_then_prompt_is_blocked_until_somebody_answers() {
     assert_eq!(answer, b'1');
     assert!(rest.starts_with(b"\x1b[200~[relay DM"), "{:?}", tui.pieces());
     assert_eq!((tui.turns().len(), tui.enters()), (1, 1));
+    drop(tui);
+    stage.over();
+}
+
+/// What is known of the question, and which keys answer it.
+const TRUSTER: &str = r#"
+name = "truster"
+inherits = "generic"
+composer = { kind = "always" }
+
+[[blocked]]
+id = "trust"
+region = "bottom:16"
+all = ["Do you trust the files in this folder?"]
+severity = "setup"
+answer = { trust = "1", leave = "down enter" }
+"#;
+
+#[test]
+fn dialog_then_prompt_is_answered_by_the_name_of_a_choice() {
+    let stage = Stage::with_rules("truster", TRUSTER);
+    let tui = stage.start_as("dialog_then_prompt", &[], "truster");
+    tui.until_state("blocked");
+    let told = tui.tell("now count the boats");
+    stage.events.wait("delivery_queued", &tui.name);
+    let path = format!("/api/spawned/{}/answer", tui.name);
+    let answer = |choice: &str| stage.house.call("POST", &path, Some(&json!({ "choice": choice })));
+    assert_eq!(answer("whatever").status, 400);
+    assert!(tui.read().is_empty(), "{:?}", tui.notes());
+    tui.has_nothing();
+
+    let answered = answer("trust");
+    assert_eq!(answered.status, 200, "{}", answered.text);
+    tui.acks(&told);
+    assert_eq!(tui.noted("chosen"), ["Trust this folder and go on"]);
+    assert_eq!((tui.read()[0], tui.turns().len(), tui.enters()), (b'1', 1, 1));
+    let again = answer("trust");
+    assert_eq!((again.status, again.json()["code"].as_str()), (409, Some("no_dialog")), "{}", again.text);
     drop(tui);
     stage.over();
 }

@@ -12,8 +12,11 @@ mod stage;
 #[allow(dead_code, unused_imports, reason = "other test binaries use the rest")]
 mod support;
 
+mod busy;
 mod composers;
 mod dialogs;
 mod ends;
 mod hostile;
+mod names;
+mod people;
 mod plain;

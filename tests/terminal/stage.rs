@@ -65,6 +65,12 @@ impl Stage {
         Self::of(House::at(&engine).start(), engine, None)
     }
 
+    /// One with a rule set of the user's own.
+    pub(crate) fn with_rules(name: &str, toml: &str) -> Self {
+        let engine = TestEngine::start();
+        Self::of(House::at(&engine).rules(name, toml).start(), engine, None)
+    }
+
     /// One whose engine says other things than ours does.
     pub(crate) fn behind(judge: impl Fn(&str) -> Verdict + Send + Sync + 'static) -> Self {
         let engine = TestEngine::start();
