@@ -12,6 +12,7 @@ mod attach;
 mod broker;
 mod client;
 mod connection;
+mod crashes;
 mod dead_letters;
 mod demo;
 mod down;
@@ -84,6 +85,8 @@ enum Command {
     Snapshot(snapshot::Args),
     /// List the messages that could not be put into an agent, or try them again.
     DeadLetters(dead_letters::Args),
+    /// Show how programs of agents have ended.
+    Crashes(crashes::Args),
     /// Show every actor of the broker: state, restarts, mailbox.
     Actors(actors::Args),
     /// Wake what waits for a person, for example after the workspace key was refused.
@@ -130,6 +133,7 @@ impl Cli {
             Command::Snapshot(args) => snapshot::run(&args, env),
             Command::DumpPty(args) => snapshot::dump(args, env),
             Command::DeadLetters(args) => dead_letters::run(&args, env),
+            Command::Crashes(args) => crashes::run(&args, env),
             Command::Actors(args) => actors::run(&args, env),
             Command::Resume(args) => resume::run(&args, env),
             Command::Down(args) => down::run(&args, env),

@@ -115,6 +115,7 @@ async fn live(
             send: rooms.registry.post(),
             channels: rooms.registry.post(),
             dead_letters: rooms.registry.post(),
+            exits: rooms.registry.post(),
             redeliver: rooms.registry.post(),
             subscribe: rooms.hub.post(),
             replay: rooms.hub.post(),

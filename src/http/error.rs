@@ -149,7 +149,7 @@ impl From<SpawnRefused> for ApiError {
             SpawnRefused::NameTaken(_) => (StatusCode::CONFLICT, "agent_exists", false),
             SpawnRefused::BadCwd(_) => (StatusCode::BAD_REQUEST, "invalid_cwd", false),
             SpawnRefused::BadProgram { .. } => (StatusCode::BAD_REQUEST, "program_not_found", false),
-            SpawnRefused::DiedAtOnce { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "exited_at_once", false),
+            SpawnRefused::DiedAtOnce(_) => (StatusCode::UNPROCESSABLE_ENTITY, "exited_at_once", false),
             SpawnRefused::NodeOffline { .. } | SpawnRefused::NotRegistered(RegisterRefused::Offline) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "node_offline", true)
             }
@@ -200,6 +200,7 @@ mod tests {
     use actix_web::body::to_bytes;
 
     use super::*;
+    use crate::messages::process::{EndedBy, ExitRecord};
 
     #[actix::test]
     async fn the_envelope_has_every_field_that_some_client_reads() {
@@ -223,7 +224,7 @@ mod tests {
             (SpawnRefused::NameTaken(name), 409, false),
             (SpawnRefused::BadCwd("no such directory".into()), 400, false),
             (SpawnRefused::BadProgram { program: "p".into(), why: "w".into() }, 400, false),
-            (SpawnRefused::DiedAtOnce { exit: "code 1".into(), output: "o".into() }, 422, false),
+            (SpawnRefused::DiedAtOnce(Box::new(ExitRecord::with_code(EndedBy::Itself, 1))), 422, false),
             (SpawnRefused::NodeOffline { why: "w".into(), next: "n".into() }, 503, true),
             (SpawnRefused::NotRegistered(RegisterRefused::Offline), 503, true),
             (SpawnRefused::NotRegistered(RegisterRefused::TimedOut), 504, true),

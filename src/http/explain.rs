@@ -104,6 +104,10 @@ fn state_of(facts: &Facts<'_>) -> Finding {
             _ => Finding::last_word("is being registered at the engine", None),
         },
         Some(AgentPhase::Starting) => Finding::last_word("is being started", None),
+        Some(AgentPhase::Restarting) => Finding::last_word(
+            "has failed and is started again soon; its mail waits at the engine",
+            Some("`relay-broker crashes` shows how it ended".to_owned()),
+        ),
         Some(AgentPhase::Releasing) => Finding::last_word("is being released", None),
         Some(AgentPhase::Quarantined) => Finding::last_word(
             "is quarantined: its delivery cursor failed again and again, so nothing is acked and the engine \

@@ -10,6 +10,7 @@ mod auth;
 mod body;
 mod channels;
 mod connection;
+mod crash_insights;
 mod dead_letters;
 mod debug;
 mod dialog;
@@ -63,6 +64,7 @@ use crate::{
         dead_letter::{ListDeadLetters, RedeliverLetters},
         lifecycle::{Resume, Shutdown},
         observe::{Replay, Subscribe},
+        process::ListExits,
         readiness::ReadinessBoard,
         release::Release,
         send::SendMessage,
@@ -160,6 +162,8 @@ pub struct HttpDoors {
     pub send: Post<SendMessage>,
     /// To the registry.
     pub dead_letters: Post<ListDeadLetters>,
+    /// To the registry.
+    pub exits: Post<ListExits>,
     /// To the registry.
     pub redeliver: Post<RedeliverLetters>,
     /// To the registry.
@@ -298,6 +302,7 @@ fn routes(app: &mut ServiceConfig, faults: bool) {
     at("/api/input/{name}", "POST", vec![post().to(agents::input)]);
     at("/api/input/{name}/stream", "GET", vec![get().to(input_stream::open)]);
     at("/api/resize/{name}", "POST", vec![post().to(agents::resize)]);
+    at("/api/crash-insights", "GET", vec![get().to(crash_insights::list)]);
     at("/api/dead-letters", "GET", vec![get().to(dead_letters::list)]);
     at("/api/dead-letters/redeliver", "POST", vec![post().to(dead_letters::redeliver)]);
     at("/api/session", "GET", vec![get().to(status::session)]);

@@ -29,6 +29,7 @@ use crate::{
         },
         lifecycle::{ActorId, ActorKind},
         observe::{Event, FEED_CAP, Publish, RING_CAP},
+        process::ListExits,
         pty::{
             AgentState, AnswerDialog, AnswerRefused, Input, Resize, Snapshot, TakeSnapshot, TermSize,
             WorkerView,
@@ -135,6 +136,9 @@ handles!(ChangeChannels, |rooms, asked| {
     let change = if asked.change == Membership::Join { "join" } else { "leave" };
     let channels = [&[change.to_owned()], &asked.channels[..]].concat();
     asked.reply.send(refused.map_or(Ok(channels), Err));
+});
+handles!(ListExits, |_rooms, asked| {
+    asked.0.send(Vec::new());
 });
 handles!(ListDeadLetters, |rooms, asked| {
     asked.0.send(lock(&rooms.script).letters.clone());
@@ -341,6 +345,7 @@ fn try_house(options: Options) -> Result<House, HttpError> {
         shutdown: rooms.post(),
         resume: rooms.post(),
         dead_letters: rooms.post(),
+        exits: rooms.post(),
         redeliver: rooms.post(),
     };
     let server = serve(config, doors, directory, readiness.clone())?;

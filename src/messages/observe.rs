@@ -64,6 +64,24 @@ pub enum Event {
     AgentReleased {
         name: AgentName,
     },
+    /// Its program has failed; the agent stays, and gets another one.
+    AgentRestarting {
+        name: AgentName,
+        code: Option<i32>,
+        signal: Option<String>,
+        restart_count: u32,
+        delay_ms: u64,
+    },
+    AgentRestarted {
+        name: AgentName,
+        restart_count: u32,
+        pid: u32,
+    },
+    /// It should have been started again, and will not be.
+    AgentPermanentlyDead {
+        name: AgentName,
+        reason: String,
+    },
     /// It lives on another node now and is being ended here.
     AgentDetached {
         name: AgentName,

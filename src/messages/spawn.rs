@@ -5,7 +5,13 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Reply, dead_letter::Redeliver, delivery::*, hold::HoldDoors, process::ProcessSpec, pty::*, told,
+    Reply,
+    dead_letter::Redeliver,
+    delivery::*,
+    hold::HoldDoors,
+    process::{ExitRecord, ProcessSpec},
+    pty::*,
+    told,
 };
 use crate::{
     ids::{AgentId, AgentName, InvocationId, SessionRef, SpawnId},
@@ -112,13 +118,8 @@ pub enum SpawnRefused {
         why: String,
     },
     /// The child ended within the survival check.
-    #[error("the program ended at once ({exit}); its last output was: {output}")]
-    DiedAtOnce {
-        /// How.
-        exit: String,
-        /// Its last lines.
-        output: String,
-    },
+    #[error("the program ended at once ({}); its last output was: {}", .0.how(), .0.last_output)]
+    DiedAtOnce(Box<ExitRecord>),
     /// The engine did not register it.
     #[error("not registered at the engine: {0}")]
     NotRegistered(super::session::RegisterRefused),
@@ -161,6 +162,8 @@ pub enum AgentPhase {
     Starting,
     /// It runs.
     Live,
+    /// Its program has failed; the next one is started after a while.
+    Restarting,
     /// It is being ended.
     Releasing,
     /// Its cursor was given up after repeated panics; the engine keeps its mail.
@@ -267,6 +270,8 @@ pub struct CloseRooms {
     pub agent_id: AgentId,
     /// Dead-letter reason for what is still held.
     pub reason: String,
+    /// Its next program comes soon: until then its frames are left to the engine, unacked.
+    pub returns: bool,
 }
 
 /// What an agent is told about itself through its environment.

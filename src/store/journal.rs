@@ -35,6 +35,7 @@ use crate::{
         delivery::Journalled,
         invoke::InvocationResult,
         lifecycle::{ActorId, ActorKind},
+        process::PastExit,
     },
     supervision::{Detail, Post, Probe},
 };
@@ -261,6 +262,11 @@ impl Journal {
     /// The result of an invocation that ended within the last hour.
     pub fn invocation(&self, id: &InvocationId) -> Option<InvocationResult> {
         self.hold.inner.lock().state.invocation(id)
+    }
+
+    /// How programs ended, oldest first.
+    pub fn exits(&self) -> Vec<PastExit> {
+        self.hold.inner.lock().state.exits()
     }
 
     /// What could not be put in, oldest first.

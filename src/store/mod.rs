@@ -18,6 +18,6 @@ pub use record::{LiveAgent, Outcome, Record};
 pub use seen::{SEEN_MAX, Seen};
 pub use spans::Spans;
 pub use state::{
-    ABSENT_CURSORS_MAX, AGENTS_KNOWN_MAX, Attempt, CursorState, DEAD_LETTERS_MAX, INVOCATION_KEPT_MS,
-    INVOCATIONS_MAX,
+    ABSENT_CURSORS_MAX, AGENTS_KNOWN_MAX, Attempt, CursorState, DEAD_LETTERS_MAX, EXITS_MAX,
+    INVOCATION_KEPT_MS, INVOCATIONS_MAX,
 };

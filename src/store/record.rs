@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::CursorState;
 use crate::{
     ids::{AgentId, AgentName, DeliveryId, InvocationId, MsgId, Seq, SpawnId},
-    messages::{dead_letter::DeadLetter, delivery::Rung, invoke::InvocationResult},
+    messages::{dead_letter::DeadLetter, delivery::Rung, invoke::InvocationResult, process::PastExit},
 };
 
 /// One thing that happened and must outlive the process.
@@ -79,6 +79,8 @@ pub enum Record {
         /// Which.
         agent: AgentId,
     },
+    /// An agent's program has ended.
+    AgentExited(Box<PastExit>),
     /// An agent that ended had this id: an engine that never registers a name twice gives the agent back to
     /// who knows it.
     AgentKnown {

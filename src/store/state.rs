@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{DeadLetter, LiveAgent, Outcome, Record, Seen, Spans};
 use crate::{
     ids::{AgentId, AgentName, DeliveryId, InvocationId, MsgId, Seq},
-    messages::{delivery::Rung, invoke::InvocationResult},
+    messages::{delivery::Rung, invoke::InvocationResult, process::PastExit},
 };
 
 /// Dead letters kept; the oldest is dropped first.
@@ -16,6 +16,8 @@ pub const DEAD_LETTERS_MAX: usize = 500;
 pub const ABSENT_CURSORS_MAX: usize = 1024;
 /// Ids kept of agents that have ended; the one that ended first is dropped first.
 pub const AGENTS_KNOWN_MAX: usize = 500;
+/// Ends of programs kept; the oldest is dropped first (spec/pty 12).
+pub const EXITS_MAX: usize = 500;
 /// Results of invocations are kept at least this long...
 pub const INVOCATION_KEPT_MS: u64 = 60 * 60 * 1000;
 /// ...unless there are more than this.
@@ -87,6 +89,7 @@ impl CursorState {
             | Record::DeadLetterCleared { .. }
             | Record::AgentLive(_)
             | Record::AgentKnown { .. }
+            | Record::AgentExited(_)
             | Record::InvocationEnded { .. } => {}
         }
     }
@@ -137,6 +140,8 @@ pub(super) struct State {
     /// Agents that ended, oldest first, each name once.
     known: VecDeque<(AgentName, AgentId)>,
     ended: VecDeque<Ended>,
+    /// Ends of programs, oldest first.
+    exits: VecDeque<PastExit>,
 }
 
 impl State {
@@ -165,6 +170,12 @@ impl State {
                 if let Some(cursor) = self.cursors.get_mut(agent) {
                     cursor.apply(record);
                     self.is_absent(agent.clone());
+                }
+            }
+            Record::AgentExited(exit) => {
+                self.exits.push_back((**exit).clone());
+                if self.exits.len() > EXITS_MAX {
+                    self.exits.pop_front();
                 }
             }
             Record::AgentKnown { agent, name } => {
@@ -238,7 +249,8 @@ impl State {
         let known = self.known.iter();
         let known =
             known.map(|(name, agent)| Record::AgentKnown { agent: agent.clone(), name: name.clone() });
-        agents.chain(cursors).chain(dead).chain(known).chain(ended)
+        let exits = self.exits.iter().cloned().map(|exit| Record::AgentExited(Box::new(exit)));
+        agents.chain(cursors).chain(dead).chain(known).chain(ended).chain(exits)
     }
 
     pub(super) fn cursor(&self, agent: &AgentId) -> CursorState {
@@ -247,6 +259,10 @@ impl State {
 
     pub(super) fn agents(&self) -> Vec<LiveAgent> {
         self.live.values().cloned().collect()
+    }
+
+    pub(super) fn exits(&self) -> Vec<PastExit> {
+        self.exits.iter().cloned().collect()
     }
 
     pub(super) fn known_agents(&self) -> Vec<(AgentName, AgentId)> {

@@ -22,6 +22,7 @@ mod panics;
 mod presence;
 mod program_interface;
 mod restart;
+mod restarts;
 mod shutdown;
 mod socket_cuts;
 mod spawning;

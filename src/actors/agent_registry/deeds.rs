@@ -22,7 +22,7 @@ use crate::{
         Reply, Unanswered,
         invoke::{InvocationEnded, InvocationResult},
         observe::Event,
-        process::{EndedBy, ExitRecord},
+        process::EndedBy,
         pty::Terminate,
         session::{DeregisterAgent, RegisterAgent, RegisterRefused, Registration},
         spawn::{AgentEnv, BuildRooms, CloseRooms, Origin, SpawnRefused, Spawned, Started},
@@ -55,10 +55,10 @@ impl AgentRegistry {
                         self.doors.deregister.tell(DeregisterAgent { agent_id, name: name.clone() }).ok();
                     }
                 }
-                Effect::CloseRooms(reason) => {
+                Effect::CloseRooms { reason, returns } => {
                     if let Some(registration) = &entry.registration {
                         let agent_id = registration.agent_id.clone();
-                        let close = CloseRooms { name: name.clone(), agent_id, reason };
+                        let close = CloseRooms { name: name.clone(), agent_id, reason, returns };
                         // The supervisor outlives the registry.
                         self.doors.close.tell(close).ok();
                     }
@@ -66,6 +66,8 @@ impl AgentRegistry {
                 Effect::Terminate { force, by } => self.terminate(name, birth, force, by, ctx),
                 Effect::Announce(started) => self.announce(name, started, ctx),
                 Effect::Bury(exit) => self.bury(name, exit),
+                Effect::Mourn { exit, delay } => self.mourn(name, exit, delay),
+                Effect::Rest(delay) => self.rest(name.clone(), birth, delay, ctx),
                 Effect::AnswerSpawn(result) => {
                     let (reply, origin) = (entry.reply.take(), entry.origin.clone());
                     let result = result.map(|started| Spawned {
@@ -242,7 +244,7 @@ impl AgentRegistry {
         ctx.spawn(surviving.into_actor(self).map(move |survived, registry, ctx| {
             let event = match survived {
                 Ok(Ok(started)) => Happened::Survived(started),
-                Ok(Err(refused)) => Happened::NotStarted(refused),
+                Ok(Err(refused)) => return registry.not_started(&name, birth, refused, ctx),
                 Err(Unanswered) => Happened::NotStarted(SpawnRefused::Abandoned(
                     "its terminal's worker failed while starting".to_owned(),
                 )),
@@ -275,6 +277,9 @@ impl AgentRegistry {
             pid: started.pid,
             started: started.at_tick,
         }));
+        if entry.restarts > 0 {
+            return self.announce_again(name, started.pid);
+        }
         let spec = entry.spec.clone();
         let source = match entry.origin {
             Origin::Api => "api",
@@ -298,34 +303,6 @@ impl AgentRegistry {
         let (engine, agent) = (self.engine.clone(), name.clone());
         let joined = async move { engine.join(&agent, &registration.token, &spec.channels).await };
         ctx.spawn(joined.into_actor(self).map(|(), _, _| ()));
-    }
-
-    /// An agent that lived is gone: write it down, tell the world.
-    fn bury(&mut self, name: &AgentName, exit: Option<ExitRecord>) {
-        let Some(entry) = self.agents.get(name) else { return };
-        let released =
-            !entry.releases.is_empty() || exit.as_ref().is_some_and(|exit| exit.by != EndedBy::Itself);
-        if let Some(registration) = &entry.registration {
-            self.journal.append(Record::AgentGone { agent: registration.agent_id.clone() });
-        }
-        if let Some(exit) = exit {
-            if exit.by == EndedBy::Itself && exit.code != Some(0) {
-                self.crashes += 1;
-            }
-            info!(agent = %name, how = exit.how(), by = ?exit.by, uptime_ms = exit.uptime_ms, "agent ended");
-            let reason = if released { "released" } else { "child_exited" };
-            self.publish(Event::AgentExit { name: name.clone(), reason });
-            self.publish(Event::AgentExited {
-                name: name.clone(),
-                code: exit.code,
-                signal: exit.signal,
-                reason,
-                uptime_ms: exit.uptime_ms,
-            });
-        }
-        if released {
-            self.publish(Event::AgentReleased { name: name.clone() });
-        }
     }
 
     pub(super) fn answer_spawn(

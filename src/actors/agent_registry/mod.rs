@@ -17,9 +17,11 @@
 
 mod command;
 mod deeds;
+mod ends;
 mod engine_side;
 mod invocations;
 mod location;
+mod restart;
 mod saga;
 #[cfg(test)]
 mod tests;
@@ -54,7 +56,7 @@ use crate::{
         invoke::{InvocationEnded, InvocationResult, Invoke},
         lifecycle::ActorKind,
         observe::{Event, Publish},
-        process::EndedBy,
+        process::{EndedBy, ListExits},
         pty::{AgentState, ChildExited, StateChanged},
         readiness::{Readiness, ReadinessBoard},
         release::{Release, ReleaseAll, Released, WorkerLost},
@@ -148,6 +150,8 @@ pub struct AgentRegistry {
     births: u64,
     /// Agents that ended by themselves, and not with code 0.
     crashes: u64,
+    /// Programs that were started again.
+    restarts: u64,
     /// Agents that have ended, oldest first, with their ids at the engine.
     past: VecDeque<(AgentName, Option<AgentId>)>,
     /// Agents of an earlier broker process that was killed: their mail waits at the engine.
@@ -191,6 +195,11 @@ struct Entry {
     started: Option<Started>,
     warning: Option<String>,
     quarantined: bool,
+    /// The restarts that still count, and how many there were in all.
+    history: restart::History,
+    restarts: u32,
+    /// Why it is not started again although it should be.
+    gave_up: Option<String>,
     /// Its first readiness was published.
     was_ready: bool,
     /// It lives on another node now: what is said of it to the engine would be said of that one.
@@ -219,6 +228,7 @@ impl AgentRegistry {
             agents: BTreeMap::new(),
             births: 0,
             crashes: 0,
+            restarts: 0,
             past,
             absent,
             running: Running::default(),
@@ -267,6 +277,9 @@ impl AgentRegistry {
             started: None,
             warning: None,
             quarantined: false,
+            history: restart::History::default(),
+            restarts: 0,
+            gave_up: None,
             was_ready: false,
             claimed: false,
         };
@@ -278,7 +291,10 @@ impl AgentRegistry {
     fn publish_inventory(&self) {
         let live = |entry: &Entry| {
             let registration = entry.registration.as_ref()?;
-            let here = matches!(entry.saga.phase(), Phase::Starting | Phase::Live | Phase::Releasing);
+            let here = matches!(
+                entry.saga.phase(),
+                Phase::Starting | Phase::Live | Phase::Resting | Phase::Releasing
+            );
             (here && !entry.claimed).then(|| InventoryItem {
                 agent_id: registration.agent_id.clone(),
                 name: entry.spec.name.clone(),
@@ -332,6 +348,7 @@ impl AgentRegistry {
                 Phase::Checking | Phase::Registering => AgentPhase::Registering,
                 Phase::Starting => AgentPhase::Starting,
                 Phase::Live => AgentPhase::Live,
+                Phase::Resting => AgentPhase::Restarting,
                 Phase::Releasing | Phase::Gone => AgentPhase::Releasing,
             },
             pid: entry.started.as_ref().map(|started| started.pid),
@@ -353,6 +370,7 @@ impl AgentRegistry {
             ("absent", self.absent.len().to_string()),
             ("spawned", self.births.to_string()),
             ("crashed", self.crashes.to_string()),
+            ("restarted", self.restarts.to_string()),
         ]));
     }
 }
@@ -390,7 +408,7 @@ impl Supervised for AgentRegistry {
                 crate::supervision::lock(&view.detail).exit.clone()
             });
             match exit {
-                Some(exit) => self.happen(&name, birth, Happened::ChildEnded(exit), ctx),
+                Some(exit) => self.child_ended(&name, birth, exit, ctx),
                 None => self.happen(&name, birth, Happened::Interrupted, ctx),
             }
         }
@@ -465,7 +483,17 @@ impl Handler<ChildExited> for AgentRegistry {
         let _turn = self.life.turn();
         let Some(entry) = self.agents.get(&exited.name) else { return };
         let birth = entry.birth;
-        self.happen(&exited.name, birth, Happened::ChildEnded(exited.exit), ctx);
+        self.child_ended(&exited.name, birth, exited.exit, ctx);
+    }
+}
+
+impl Handler<ListExits> for AgentRegistry {
+    type Result = ();
+
+    fn handle(&mut self, list: ListExits, _: &mut Self::Context) {
+        let _turn = self.life.turn();
+        // Whoever asked went away.
+        list.0.send(self.journal.exits());
     }
 }
 

@@ -6,9 +6,19 @@
 //!    +--refused--> Gone +--refused--> Gone        +--failed--> Gone     +---child ended----+--> Gone
 //! ```
 //!
+//! An agent whose program failed and is to be started again keeps its registration and its mailbox:
+//!
+//! ```text
+//! Live --failed--> Resting --rested--> Starting --survived--> Live
+//!                     |                   +--failed--> Resting or Gone
+//!                     +--release--> Gone
+//! ```
+//!
 //! A release that comes while the agent is still being made is remembered and carried out as soon as there
 //! is something to end. The process always ends before anybody is told that it has: a name is never free
 //! while its process lives.
+
+use std::time::Duration;
 
 use crate::messages::{
     process::{EndedBy, ExitRecord},
@@ -16,6 +26,9 @@ use crate::messages::{
     session::RegisterRefused,
     spawn::{SpawnRefused, Started},
 };
+
+/// The rest that begins again with the registry: nobody knows how much of it was over.
+const REST_AGAIN: Duration = Duration::from_secs(2);
 
 /// Where an agent is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +41,8 @@ pub(super) enum Phase {
     Starting,
     /// It runs.
     Live,
+    /// Its program has failed, and the next one is started after a while.
+    Resting,
     /// Its process is being ended.
     Releasing,
     /// Nothing of it is left; the entry can go.
@@ -65,7 +80,14 @@ pub(super) enum Event {
         by: EndedBy,
     },
     /// The child has ended.
-    ChildEnded(ExitRecord),
+    ChildEnded {
+        /// How.
+        exit: ExitRecord,
+        /// The agent gets another one after this long.
+        then: Option<Duration>,
+    },
+    /// It has waited long enough for its next program.
+    Rested,
     /// The end was ordered long ago and nothing came of it, or the worker is gone for good.
     Overdue,
     /// The registry itself restarted: what was under way is not under way any more.
@@ -86,7 +108,21 @@ pub(super) enum Effect {
     /// Undo the registration.
     Deregister,
     /// Close the rooms.
-    CloseRooms(String),
+    CloseRooms {
+        /// Why.
+        reason: String,
+        /// They are built again soon.
+        returns: bool,
+    },
+    /// Write down that its program has failed, and tell the world that there will be another one.
+    Mourn {
+        /// How it ended.
+        exit: ExitRecord,
+        /// From now to the next one.
+        delay: Duration,
+    },
+    /// Say after this long that it has rested.
+    Rest(Duration),
     /// End the child.
     Terminate {
         /// KILL at once.
@@ -110,6 +146,8 @@ pub(super) struct Saga {
     phase: Phase,
     registered: bool,
     built: bool,
+    /// It has been live: who asked for it has the answer.
+    announced: bool,
     /// A release that came before there was a child to end.
     release_wanted: Option<(bool, EndedBy)>,
 }
@@ -117,7 +155,13 @@ pub(super) struct Saga {
 impl Saga {
     /// A new agent, and what to do first.
     pub(super) fn begin() -> (Self, Vec<Effect>) {
-        let saga = Self { phase: Phase::Checking, registered: false, built: false, release_wanted: None };
+        let saga = Self {
+            phase: Phase::Checking,
+            registered: false,
+            built: false,
+            announced: false,
+            release_wanted: None,
+        };
         (saga, vec![Effect::Check])
     }
 
@@ -170,13 +214,22 @@ impl Saga {
 
             (Phase::Starting, Event::Survived(started)) => {
                 self.phase = Phase::Live;
-                let mut effects = vec![Effect::Announce(started.clone()), Effect::AnswerSpawn(Ok(started))];
+                let mut effects = vec![Effect::Announce(started.clone())];
+                if !std::mem::replace(&mut self.announced, true) {
+                    effects.push(Effect::AnswerSpawn(Ok(started)));
+                }
                 if let Some((force, by)) = self.release_wanted.take() {
                     effects.append(&mut self.step(Event::ReleaseAsked { force, by }));
                 }
                 effects
             }
+            (Phase::Starting, Event::NotStarted(_)) if self.announced => self.bury(None),
             (Phase::Starting, Event::NotStarted(refused)) => self.give_up(refused),
+            (Phase::Resting, Event::Rested) => {
+                self.phase = Phase::Starting;
+                vec![Effect::Build]
+            }
+            (Phase::Resting, Event::ReleaseAsked { .. }) => self.bury(None),
 
             (Phase::Live | Phase::Releasing, Event::ReleaseAsked { force, by }) => {
                 let again = self.phase == Phase::Releasing;
@@ -189,12 +242,27 @@ impl Saga {
                 Vec::new()
             }
 
-            (Phase::Starting, Event::ChildEnded(exit)) => {
-                self.give_up(SpawnRefused::DiedAtOnce { exit: exit.how(), output: exit.last_output })
+            (Phase::Starting, Event::ChildEnded { exit, .. }) if !self.announced => {
+                self.give_up(SpawnRefused::DiedAtOnce(Box::new(exit)))
             }
-            (Phase::Live | Phase::Releasing, Event::ChildEnded(exit)) => self.bury(Some(exit)),
+            (Phase::Starting | Phase::Live, Event::ChildEnded { exit, then: Some(delay) })
+                if self.release_wanted.is_none() =>
+            {
+                self.phase = Phase::Resting;
+                let reason = format!("ended: {}, and is started again", exit.how());
+                vec![
+                    Effect::CloseRooms { reason, returns: true },
+                    Effect::Mourn { exit, delay },
+                    Effect::Rest(delay),
+                ]
+            }
+            (Phase::Starting | Phase::Live | Phase::Releasing, Event::ChildEnded { exit, .. }) => {
+                self.bury(Some(exit))
+            }
             (Phase::Live | Phase::Releasing, Event::Overdue) => self.bury(None),
 
+            (Phase::Resting, Event::Interrupted) => vec![Effect::Rest(REST_AGAIN)],
+            (Phase::Starting, Event::Interrupted) if self.announced => self.bury(None),
             (Phase::Checking | Phase::Registering | Phase::Starting, Event::Interrupted) => {
                 self.give_up(SpawnRefused::Abandoned("the registry restarted meanwhile".into()))
             }
@@ -207,7 +275,7 @@ impl Saga {
         self.phase = Phase::Gone;
         let mut effects = Vec::new();
         if std::mem::take(&mut self.built) {
-            effects.push(Effect::CloseRooms(refused.to_string()));
+            effects.push(Effect::CloseRooms { reason: refused.to_string(), returns: false });
         }
         if std::mem::take(&mut self.registered) {
             effects.push(Effect::Deregister);
@@ -222,7 +290,7 @@ impl Saga {
         let reason = exit.as_ref().map_or_else(|| "gone".to_owned(), |exit| format!("ended: {}", exit.how()));
         let released = exit.clone().map_or(Released::AlreadyGone, Released::Ended);
         vec![
-            Effect::CloseRooms(reason),
+            Effect::CloseRooms { reason, returns: false },
             Effect::Deregister,
             Effect::Bury(exit),
             Effect::AnswerReleases(released),
@@ -248,6 +316,10 @@ mod tests {
 
     fn exit() -> ExitRecord {
         ExitRecord::with_code(EndedBy::Itself, 7)
+    }
+
+    fn ended(then: Option<Duration>) -> Event {
+        Event::ChildEnded { exit: exit(), then }
     }
 
     fn release(force: bool) -> Event {
@@ -307,10 +379,7 @@ mod tests {
                 vec![Event::Checked(Ok(())), Event::Registered, Event::NotStarted(bad_cwd())],
                 vec!["CloseRooms", "Deregister"],
             ),
-            (
-                vec![Event::Checked(Ok(())), Event::Registered, Event::ChildEnded(exit())],
-                vec!["CloseRooms", "Deregister"],
-            ),
+            (vec![Event::Checked(Ok(())), Event::Registered, ended(None)], vec!["CloseRooms", "Deregister"]),
             (vec![Event::Checked(Ok(())), Event::Interrupted], vec![]),
             (
                 vec![Event::Checked(Ok(())), Event::Registered, Event::Interrupted],
@@ -337,7 +406,7 @@ mod tests {
         events.push(release(false));
         assert_eq!(after(events), (Phase::Releasing, vec!["Terminate".to_owned()]));
         let mut events = live();
-        events.extend([release(false), Event::ChildEnded(exit())]);
+        events.extend([release(false), ended(None)]);
         assert_eq!(
             after(events),
             (Phase::Gone, ["CloseRooms", "Deregister", "Bury", "AnswerReleases"].map(String::from).to_vec())
@@ -372,10 +441,49 @@ mod tests {
     #[test]
     fn an_ended_child_is_buried_once_and_nothing_follows() {
         let mut events = live();
-        events.push(Event::ChildEnded(exit()));
+        events.push(ended(None));
         assert_eq!(after(events).1, ["CloseRooms", "Deregister", "Bury", "AnswerReleases"]);
         let mut events = live();
-        events.extend([Event::ChildEnded(exit()), Event::ChildEnded(exit())]);
+        events.extend([ended(None), ended(None)]);
         assert_eq!(after(events), (Phase::Gone, vec![]));
+    }
+
+    #[test]
+    fn a_failed_agent_rests_starts_again_and_is_announced_without_another_answer() {
+        let again = || ended(Some(Duration::from_secs(2)));
+        let mut events = live();
+        events.push(again());
+        assert_eq!(
+            after(events),
+            (Phase::Resting, ["CloseRooms", "Mourn", "Rest"].map(String::from).to_vec())
+        );
+        let back = |more: Vec<Event>| {
+            let mut events = live();
+            events.extend([again(), Event::Rested]);
+            events.extend(more);
+            after(events)
+        };
+        assert_eq!(back(vec![]), (Phase::Starting, vec!["Build".to_owned()]));
+        assert_eq!(back(vec![Event::Survived(started())]), (Phase::Live, vec!["Announce".to_owned()]));
+        assert_eq!(back(vec![again()]).0, Phase::Resting);
+        let buried = ["CloseRooms", "Deregister", "Bury", "AnswerReleases"].map(String::from).to_vec();
+        let bad = || SpawnRefused::BadCwd("gone".into());
+        for last in [ended(None), Event::NotStarted(bad()), Event::Interrupted] {
+            assert_eq!(back(vec![last]), (Phase::Gone, buried.clone()));
+        }
+        assert_eq!(back(vec![release(false), again()]), (Phase::Gone, buried));
+    }
+
+    #[test]
+    fn a_release_ends_the_rest_and_a_restart_of_the_registry_begins_it_again() {
+        let resting = |last| {
+            let mut events = live();
+            events.extend([ended(Some(Duration::from_secs(2))), last]);
+            after(events)
+        };
+        let buried = ["CloseRooms", "Deregister", "Bury", "AnswerReleases"].map(String::from).to_vec();
+        assert_eq!(resting(release(false)), (Phase::Gone, buried));
+        assert_eq!(resting(Event::Interrupted), (Phase::Resting, vec!["Rest".to_owned()]));
+        assert_eq!(resting(ended(None)), (Phase::Resting, vec![]));
     }
 }

@@ -63,10 +63,12 @@ impl Routes {
         }
     }
 
-    /// An agent is ours and has no cursor any more.
+    /// An agent is ours and has no cursor any more. One that had may have let frames go with its program.
     pub(super) fn absent(&mut self, agent_id: AgentId, name: AgentName) {
         self.name(&name, &agent_id);
-        self.by_id.insert(agent_id, Place::Absent { name, left: false });
+        let left =
+            matches!(self.by_id.get(&agent_id), Some(Place::Here(_) | Place::Absent { left: true, .. }));
+        self.by_id.insert(agent_id, Place::Absent { name, left });
     }
 
     /// An agent is not ours any more.

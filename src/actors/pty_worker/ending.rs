@@ -80,10 +80,10 @@ impl PtyWorker {
             keys.lost();
         }
         if self.starting.is_some() {
-            let output = self.last_words(&live, exit::REFUSAL_OUTPUT_MAX);
+            let last_output = self.last_words(&live, exit::REFUSAL_OUTPUT_MAX);
             let refused = match by {
                 Some(_) => SpawnRefused::Abandoned("it was released while it started".to_owned()),
-                None => SpawnRefused::DiedAtOnce { exit: record.how(), output },
+                None => SpawnRefused::DiedAtOnce(Box::new(ExitRecord { last_output, ..record })),
             };
             return self.refuse(refused, ctx);
         }

@@ -385,8 +385,8 @@ async fn a_start_that_cannot_be_is_refused_with_its_reason() {
     assert_eq!(refused, Err(SpawnRefused::UnknownHarness("nonsense".into())));
 
     let mut rig = Rig::shell("exit 3", None);
-    let Err(SpawnRefused::DiedAtOnce { exit, .. }) = rig.started().await else { panic!("it lives") };
-    assert_eq!(exit, "code 3");
+    let Err(SpawnRefused::DiedAtOnce(exit)) = rig.started().await else { panic!("it lives") };
+    assert_eq!(exit.how(), "code 3");
     assert!(rig.book.borrow().exits.is_empty(), "nobody was told that it lived");
 }
 

@@ -32,7 +32,7 @@ use crate::{
         lifecycle::{ActorId, ActorKind, ChildNotice, ChildStep, Decision, ExitReason, Resume, Shutdown},
         observe::{Event, Publish},
         release::WorkerLost,
-        session::{Route, SessionDown, Unroute},
+        session::{Absent, Route, SessionDown, Unroute},
         spawn::{BuildRooms, CloseRooms, Rooms},
     },
     supervision::{ChildHandle, Directory, Lifeline, Post, Seat},
@@ -262,7 +262,11 @@ impl Handler<CloseRooms> for Supervisor {
 
     fn handle(&mut self, close: CloseRooms, _: &mut Self::Context) {
         let _turn = self.life.turn();
-        tell(&self.posts.unroute, Unroute { agent_id: close.agent_id });
+        if close.returns {
+            tell(&self.posts.absent, Absent { agent_id: close.agent_id, name: close.name.clone() });
+        } else {
+            tell(&self.posts.unroute, Unroute { agent_id: close.agent_id });
+        }
         if let Some(actors) = self.agents.remove(&close.name) {
             actors.cursor.stop();
             actors.worker.stop();
