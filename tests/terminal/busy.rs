@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 
 use crate::{
-    stage::{Stage, Tui},
+    stage::{Piece, Stage, Tui, assert_shows},
     support::processes,
 };
 
@@ -23,10 +23,7 @@ any = ["Working"]
 fn title_only_state_is_not_typed_into_during_a_turn() {
     let stage = Stage::with_rules("by-title", BY_TITLE);
     let tui = stage.start_as("title_only_state", &[], "by-title");
-    let told = ["first", "second"].map(|body| tui.tell(body));
-    for told in &told {
-        tui.acks(told);
-    }
+    let told = ["first", "second"].map(|body| tui.takes(body).0);
     assert!(tui.noted("while busy").is_empty(), "{:?}", tui.notes());
     tui.got_each_in_a_paste(&told.each_ref());
     // The second one was typed when the first one's turn had ended, and not before.
@@ -55,6 +52,46 @@ fn steer_vs_tab_is_given_nothing_during_a_turn_by_rules_that_know_no_key_for_it(
     tui.acks(&second);
     tui.got_each_in_a_paste(&[&first, &second]);
     assert!(tui.noted("steered").is_empty() && tui.noted("queued").is_empty());
+    drop(tui);
+    stage.over();
+}
+
+/// codex: Tab queues and Enter steers.
+const BY_KEYS: &str = r#"
+name = "by-keys"
+inherits = "generic"
+composer = { kind = "always" }
+
+[busy]
+queue = "tab"
+steer = "enter"
+"#;
+
+#[test]
+fn steer_vs_tab_is_steered_with_enter_and_queued_for_with_tab() {
+    let stage = Stage::with_rules("by-keys", BY_KEYS);
+    let tui = stage.start_as("steer_vs_tab", &[], "by-keys");
+    let (first, _) = tui.takes("begin");
+    tui.until_state("working");
+    let steer = tui.tell_in_mode("the other way", "steer");
+    tui.acks(&steer);
+    let later = tui.tell("and then this");
+    tui.acks(&later);
+    let (steered, queued) = (tui.noted("steered"), tui.noted("queued"));
+    assert_eq!((steered.len(), queued.len(), tui.turns().len()), (1, 1, 1), "{:?}", tui.notes());
+    assert_shows(&steered[0], &steer);
+    assert_shows(&queued[0], &later);
+    end_turn(&tui, 1);
+    let turns = tui.until_noted("turn", 2);
+    assert_shows(&turns[0], &first);
+    assert_eq!(turns[1], queued[0]);
+    let pieces = tui.pieces();
+    let [Piece::Paste(_), Piece::Enter, Piece::Paste(_), Piece::Enter, Piece::Paste(_), Piece::Keys(tab)] =
+        &pieces[..]
+    else {
+        panic!("{pieces:?}")
+    };
+    assert_eq!(tab, "\t");
     drop(tui);
     stage.over();
 }

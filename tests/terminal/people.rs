@@ -8,8 +8,12 @@ fn half_typed_human_keeps_what_stands_in_the_composer() {
     let tui = stage.start("half_typed_human", &[]);
     tui.until_state("idle");
     tui.types("half a thou");
+    tui.until_state("human");
     let told = tui.tell("a message in between");
-    tui.event_of("delivery_queued", &told);
+    // A person who does not type on is not done for that: their words stand there.
+    tui.until_because("the composer holds a person's words");
+    assert_eq!(tui.read(), b"half a thou");
+    tui.has_nothing();
     tui.types("ght\r");
     assert_eq!(tui.acks(&told), ["landed", "submitted"]);
     let turns = tui.turns();

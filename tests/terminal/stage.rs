@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, fs, path::PathBuf};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{House, Proxy, TestEngine, Verdict, events::Events, expect, processes, until};
 
@@ -149,7 +149,14 @@ fn is_of_an_agent(open: &str) -> bool {
 impl Tui<'_> {
     /// Sends it a message.
     pub(crate) fn tell(&self, body: &str) -> Told {
-        let id = self.stage.engine.dm(&self.stage.sender, &self.name, body);
+        self.tell_in_mode(body, "wait")
+    }
+
+    /// The same in a mode: `wait`, or `steer` to change the course of a turn.
+    pub(crate) fn tell_in_mode(&self, body: &str, mode: &str) -> Told {
+        let message = json!({ "to": self.name, "text": body, "mode": mode });
+        let sent = self.stage.engine.post("/v1/dm", &self.stage.sender, message);
+        let id = sent["id"].as_str().unwrap().to_owned();
         self.sent.set(self.sent.get() + 1);
         Told { id, body: body.to_owned(), seq: self.sent.get() }
     }
@@ -212,6 +219,14 @@ impl Tui<'_> {
         self.stage.house.get(&format!("/debug/agents/{}", self.name))
     }
 
+    /// Waits until the broker says that it does what it does for this reason.
+    pub(crate) fn until_because(&self, because: &str) {
+        until(&format!("{} because {because}", self.name), || {
+            let explained = self.explained().to_string();
+            expect(explained.contains(because), || explained.clone())
+        });
+    }
+
     /// Waits until the broker says that it does this.
     pub(crate) fn until_state(&self, state: &str) {
         until(&format!("{} is {state}", self.name), || {
@@ -225,7 +240,7 @@ impl Tui<'_> {
 
     /// A person's keystrokes.
     pub(crate) fn types(&self, keys: &str) {
-        let body = serde_json::json!({ "data": keys });
+        let body = json!({ "data": keys });
         let answer = self.stage.house.call("POST", &format!("/api/input/{}", self.name), Some(&body));
         assert_eq!(answer.status, 200, "{}", answer.text);
     }
