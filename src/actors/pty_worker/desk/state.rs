@@ -140,6 +140,8 @@ impl Desk {
         let because = match &self.gate {
             // A screen that is being drawn closes the gate for moments, which is no reason to show.
             _ if state == AgentState::Idle => "it takes messages",
+            _ if state == AgentState::Human && self.person.typing_until(now).is_some() => TYPING,
+            _ if state == AgentState::Human => DRAFT,
             Gate::Open => "it takes messages",
             Gate::Closed { why, .. } => why,
         };

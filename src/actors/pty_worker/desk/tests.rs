@@ -1,7 +1,7 @@
 //! The work against a kernel and a child that are moved by hand.
 
 use super::*;
-use crate::messages::delivery::{Inject, Note};
+use crate::messages::delivery::{Inject, Mode, Note};
 
 /// A desk, a clock, and a kernel and child that take and read everything at once unless told not to.
 struct World {
@@ -15,8 +15,29 @@ struct World {
 
 impl World {
     fn new(harness: &str) -> Self {
+        Self::of(Harness::by_name(harness).unwrap())
+    }
+
+    /// A program that can be steered and has a queue of its own.
+    fn otter() -> Self {
+        let rules = r#"
+            name = "otter"
+            composer = { kind = "always" }
+            busy = { queue = "tab", steer = "interrupt", interrupt = "esc" }
+            [[working]]
+            id = "spinner"
+            region = "bottom:5"
+            any = ["esc to interrupt"]
+        "#;
+        let mut world = Self::of(Box::leak(Box::new(toml::from_str(rules).unwrap())));
+        world.output(COMPOSER);
+        world.pass(2000);
+        world
+    }
+
+    fn of(harness: &'static Harness) -> Self {
         let now = Instant::now();
-        let desk = Desk::new(Harness::by_name(harness).unwrap(), TermSize::default(), now);
+        let desk = Desk::new(harness, TermSize::default(), now);
         let effects = Vec::new();
         Self { desk, now, typed: Vec::new(), reads: true, effects, attempt: 0 }
     }
@@ -69,7 +90,7 @@ impl World {
             system: false,
         };
         let (delivery_id, attempt) = (id.into(), self.attempt);
-        let mode = crate::messages::delivery::Mode::Wait;
+        let mode = if id.starts_with("steer") { Mode::Steer } else { Mode::Wait };
         let redelivered = reached.is_some();
         self.desk.inject(Inject { delivery_id, attempt, mode, note, reached, redelivered }, Whole::Nowhere);
         self.turn();
@@ -355,4 +376,143 @@ fn what_is_stuck_shows_the_screen_until_it_moves_again() {
     world.pass(100);
     world.inject("d2");
     assert_eq!(world.desk.injecting().unwrap().stuck, None);
+}
+
+/// The program takes what stands in its composer.
+const TAKEN: &str = "\x1b[2J\x1b[Hthinking\r\n> ";
+const WORKING: &str = "\x1b[2J\x1b[Hworking (esc to interrupt)\r\n> ";
+
+#[test]
+fn what_waits_for_an_idle_agent_goes_in_one_paste_and_each_is_reported() {
+    let mut world = World::new("generic");
+    for n in 0..10 {
+        world.inject(&format!("d{n}"));
+    }
+    world.output(COMPOSER);
+    world.pass(1000);
+    assert_eq!(world.typed().matches("\x1b[200~").count(), 1);
+    assert_eq!(world.typed().matches("[relay DM from Alice").count(), 8, "{}", world.typed());
+    assert_eq!(world.desk.queued(), 10);
+    world.echo();
+    world.pass(600);
+    world.output(TAKEN);
+    world.pass(100);
+    for n in 0..8 {
+        assert_eq!(world.steps(&format!("d{n}")).last(), Some(&InjectStep::Proven(Rung::Submitted)), "{n}");
+    }
+    world.pass(1000);
+    assert_eq!(world.typed().matches("\x1b[200~").count(), 2, "the other two follow together");
+    assert_eq!((world.times_typed("d8"), world.times_typed("d9")), (1, 1));
+}
+
+#[test]
+fn of_a_batch_nothing_is_typed_again_in_a_new_life() {
+    let mut world = World::new("generic");
+    for id in ["d1", "d2", "d3"] {
+        world.inject(id);
+    }
+    world.output(COMPOSER);
+    world.pass(1000);
+    world.echo();
+    world.desk.begin_next_life();
+    // The cursor hands over one after the other; the first is looked for, found and submitted meanwhile.
+    world.inject_with("d1", Some(Rung::Landed));
+    world.inject_with("d2", Some(Rung::Landed));
+    world.pass(600);
+    world.output(TAKEN);
+    world.pass(1000);
+    world.inject_with("d3", Some(Rung::Written));
+    world.pass(1000);
+    for id in ["d1", "d2", "d3"] {
+        assert_eq!(world.steps(id).last(), Some(&InjectStep::Proven(Rung::Submitted)), "{id}");
+        assert_eq!(world.times_typed(id), 1, "{id}");
+    }
+}
+
+#[test]
+fn a_steering_message_stops_the_turn_once_and_goes_before_those_that_wait() {
+    let mut world = World::otter();
+    world.output(WORKING);
+    world.inject("steer1");
+    assert_eq!(world.typed(), "\x1b", "the key, and not yet the text");
+    world.inject("d1");
+    world.output(TAKEN);
+    world.pass(400);
+    assert_eq!((world.times_typed("steer1"), world.times_typed("d1")), (1, 0), "never in one paste");
+    let text = world.typed().split_off(1);
+    world.output(&text.replace('\n', "\r\n").replace("\x1b[200~", "").replace("\x1b[201~", ""));
+    world.pass(600);
+    world.output(TAKEN);
+    world.pass(500);
+    assert_eq!(world.steps("steer1").last(), Some(&InjectStep::Proven(Rung::Submitted)));
+    assert_eq!(world.times_typed("d1"), 1);
+    assert_eq!(world.typed().matches("\x1b").count(), 5, "two pastes and one interrupt: {:?}", world.typed());
+}
+
+#[test]
+fn nothing_is_interrupted_at_rest() {
+    let mut world = World::otter();
+    world.inject("steer1");
+    world.pass(400);
+    assert!(world.typed.starts_with(b"\x1b[200~[relay"), "{:?}", world.typed());
+}
+
+#[test]
+fn a_program_with_a_queue_of_its_own_gets_a_message_while_it_works() {
+    let mut world = World::otter();
+    world.output(WORKING);
+    world.inject("d1");
+    assert_eq!(world.times_typed("d1"), 1);
+    world.echo();
+    world.output("\x1b7\x1b[1;1Hworking (esc to interrupt)\x1b8");
+    world.pass(1600);
+    assert_eq!(world.typed.last(), Some(&b'\t'));
+    world.output(WORKING);
+    world.pass(100);
+    assert_eq!(world.steps("d1").last(), Some(&InjectStep::Proven(Rung::Submitted)));
+}
+
+#[test]
+fn a_person_at_the_keyboard_comes_first_and_their_words_are_theirs() {
+    let mut world = World::ready("generic", COMPOSER);
+    world.desk.input(b"half".to_vec(), world.now).unwrap();
+    world.turn();
+    world.output("half");
+    assert_eq!(world.desk.state(), (AgentState::Human, "a person is typing"));
+    world.inject("d1");
+    world.pass(9_000);
+    assert_eq!(world.desk.state(), (AgentState::Human, "the composer holds a person's words"));
+    assert_eq!(world.typed(), "half");
+    let waits: Vec<_> = world.steps("d1");
+    assert!(
+        matches!(&waits[..], [InjectStep::Waiting(_), InjectStep::Waiting(why)] if why.contains("words"))
+    );
+    world.output("\x08\x08\x08\x08\x1b[K");
+    world.pass(1000);
+    assert_eq!((world.times_typed("d1"), world.desk.state().0), (1, AgentState::Idle));
+}
+
+#[test]
+fn keys_that_answer_a_dialog_leave_no_words_behind() {
+    let mut world = World::new("generic");
+    world.output("\x1b[?2004hWelcome\r\n> 1. Sign in\r\n  2. Leave\r\nPress enter to continue");
+    world.pass(1000);
+    world.desk.input(b"1".to_vec(), world.now).unwrap();
+    world.output("\x1b[2J\x1b[H\r\n> ");
+    world.inject("d1");
+    world.pass(9_000);
+    assert_eq!(world.times_typed("d1"), 1);
+}
+
+#[test]
+fn a_line_reader_gets_nothing_while_a_person_types() {
+    let mut world = World::ready("plain", "ready");
+    world.desk.input(b"ec".to_vec(), world.now).unwrap();
+    world.inject("d1");
+    assert_eq!(
+        (world.times_typed("d1"), world.desk.injecting().unwrap().waiting_for.as_str()),
+        (0, "a person is typing")
+    );
+    world.pass(8_100);
+    assert_eq!(world.times_typed("d1"), 1);
 }
