@@ -58,11 +58,14 @@ pub(super) struct StreamQuery {
 
 /// What we say.
 #[derive(Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(tag = "type")]
 enum Said<'a> {
-    PtyInputReady { name: &'a str },
-    PtyInputAck { name: &'a str, bytes_written: usize },
-    PtyResized { name: &'a str, rows: u16, cols: u16 },
+    #[serde(rename = "pty_input_ready")]
+    Ready { name: &'a str },
+    #[serde(rename = "pty_input_ack")]
+    Written { name: &'a str, bytes_written: usize },
+    #[serde(rename = "pty_resized")]
+    Resized { name: &'a str, rows: u16, cols: u16 },
 }
 
 /// What was done with a frame.
@@ -207,7 +210,7 @@ impl Typist {
         if self.drives {
             self.driving = Some(Driving::begin(&agent).await?);
         }
-        self.say(&Said::PtyInputReady { name: &self.name.clone() }).await?;
+        self.say(&Said::Ready { name: &self.name.clone() }).await?;
         let mut pings = interval_at(Instant::now() + PING, PING);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut looks = interval(LOOK);
@@ -220,9 +223,9 @@ impl Typist {
                 Some(done) = unacked.next() => {
                     let name = &self.name.clone();
                     match done? {
-                        Done::Written(bytes_written) => self.say(&Said::PtyInputAck { name, bytes_written }).await?,
+                        Done::Written(bytes_written) => self.say(&Said::Written { name, bytes_written }).await?,
                         Done::Resized(TermSize { rows, cols }) => {
-                            self.say(&Said::PtyResized { name, rows, cols }).await?;
+                            self.say(&Said::Resized { name, rows, cols }).await?;
                         }
                     }
                 }

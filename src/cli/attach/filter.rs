@@ -82,9 +82,10 @@ impl Filter {
         // Leaving the other screen without being there moves the cursor.
         let leaves_nothing = end == b'l' && !self.on_other_screen;
         let passes = |mode: &&[u8]| {
-            !REPORT_MODES.contains(mode)
-                && (self.drives || !INPUT_MODES.contains(mode))
-                && !(leaves_nothing && OTHER_SCREEN.contains(mode))
+            let held_back = REPORT_MODES.contains(mode)
+                || (!self.drives && INPUT_MODES.contains(mode))
+                || (leaves_nothing && OTHER_SCREEN.contains(mode));
+            !held_back
         };
         let passed: Vec<&[u8]> = modes.split(|byte| *byte == b';').filter(passes).collect();
         if passed.iter().any(|mode| OTHER_SCREEN.contains(mode)) {
