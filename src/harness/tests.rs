@@ -73,6 +73,19 @@ fn judged(harness: &Harness, recording: &Recording) -> String {
 }
 
 #[test]
+fn a_long_paste_is_known_by_what_stands_for_it() {
+    let catalogue = Catalogue::built_in();
+    let pasted: Vec<_> = recordings().into_iter().filter(|(name, _)| name.ends_with("/pasted")).collect();
+    assert!(pasted.len() >= 3);
+    for (name, recording) in pasted {
+        let composer = &catalogue.entry(&recording.harness).unwrap().harness.composer;
+        let row = look(&replay(&recording), Place::Cursor { above: 0, below: 0 });
+        assert!(composer.paste_marks.iter().any(|mark| row.contains(mark)), "{name}: {row}");
+        assert!(!composer.empty.iter().any(|text| row.contains(text)), "{name}: {row}");
+    }
+}
+
+#[test]
 fn every_recorded_screen_is_judged_as_it_must_be() {
     let catalogue = Catalogue::built_in();
     let mut wrong = Vec::new();

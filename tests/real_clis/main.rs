@@ -18,4 +18,6 @@ mod support;
 /// A file per CLI; the name lets `scripts/test` leave them all out.
 mod real_cli {
     mod codex;
+    mod gemini;
+    mod opencode;
 }

@@ -23,6 +23,9 @@ const STARTUP: Duration = Duration::from_secs(90);
 /// For anything that a running CLI does.
 const STEP: Duration = Duration::from_secs(40);
 
+/// Longer than the silence that rule sets ask for.
+const STILL_MS: u64 = 400;
+
 /// What is known of a CLI before it runs.
 pub(crate) struct Cli {
     /// Its command in `node_modules/.bin`.
@@ -34,8 +37,10 @@ pub(crate) struct Cli {
     pub(crate) configure: fn(&Place<'_>) -> Vec<(&'static str, String)>,
     /// The rung that proves a message to it.
     pub(crate) proof: &'static str,
-    /// The key that quits it.
-    pub(crate) quit: &'static str,
+    /// Steering goes into what the model is doing now, or into the next step of the turn.
+    pub(crate) steers_at_once: bool,
+    /// What it says when Ctrl-C has to be pressed again to quit.
+    pub(crate) quit_asks: Option<&'static str>,
 }
 
 /// Where a CLI runs.
@@ -175,11 +180,13 @@ impl Stage {
         self.events.of("delivery_ack").iter().any(|event| event["event_id"] == id)
     }
 
-    /// Waits until nothing is under way and the agent takes messages.
+    /// Waits until nothing is under way, and the screen has been still for longer than the broker wants it to be
+    /// before it types.
     pub(crate) fn until_rests(&self) {
         until_within(STEP, "the agent is at rest", || {
             let agent = self.agent();
-            expect(agent["state"] == "idle" && self.model.held() == 0, || agent.to_string())
+            let still = agent["last_activity_ms"].as_u64().is_some_and(|ms| ms >= STILL_MS);
+            expect(agent["state"] == "idle" && still && self.model.held() == 0, || agent.to_string())
         });
     }
 
@@ -213,22 +220,31 @@ impl Stage {
         });
     }
 
+    /// True when this stands on the screen within this time.
+    pub(crate) fn shows(&self, text: &str, limit: Duration) -> bool {
+        holds_within(limit, || self.screen().contains(text))
+    }
+
     /// True when the agent ends within this time.
     pub(crate) fn ends_within(&self, limit: Duration) -> bool {
-        let began = Instant::now();
-        while began.elapsed() < limit {
-            if self.house.agents().is_empty() {
-                return true;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        false
+        holds_within(limit, || self.house.agents().is_empty())
     }
 
     /// How the agent ended.
     pub(crate) fn exit(&self) -> Value {
         self.events.wait("agent_exited", NAME)
     }
+}
+
+fn holds_within(limit: Duration, holds: impl Fn() -> bool) -> bool {
+    let began = Instant::now();
+    while began.elapsed() < limit {
+        if holds() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    false
 }
 
 impl Drop for Stage {
