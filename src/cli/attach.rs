@@ -22,6 +22,7 @@ use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use serde::Deserialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::debug;
 
 use self::{
     filter::Filter,
@@ -40,6 +41,8 @@ use crate::{config::Env, ids::AgentName, messages::pty::TermSize};
 const SILENCE: Duration = Duration::from_secs(75);
 /// How long the first line tells how to leave.
 const NOTICE: Duration = Duration::from_secs(3);
+/// Between two tries to get a picture.
+const AGAIN: Duration = Duration::from_millis(500);
 const CTRL_C: u8 = 0x03;
 
 /// `relay-broker attach`
@@ -171,8 +174,8 @@ struct Attached<'a> {
     signals: Signals,
     filter: Filter,
     join: Join,
-    /// The first line is to be painted over then.
-    notice_until: Option<Instant>,
+    /// The picture is to be painted anew then: over the first line, or because it could not be had.
+    repaint_at: Option<Instant>,
     heard: Instant,
 }
 
@@ -197,7 +200,7 @@ impl<'a> Attached<'a> {
             signals,
             filter: Filter::new(args.drive),
             join: Join::default(),
-            notice_until: None,
+            repaint_at: None,
             heard: Instant::now(),
         };
         attached.first_picture().await?;
@@ -226,7 +229,7 @@ impl<'a> Attached<'a> {
         }
         let over = format!("\x1b7\x1b[1;1H\x1b[0;7m{notice}\x1b[m\x1b8");
         self.terminal.show(over.into_bytes()).await.map_err(gone)?;
-        self.notice_until = Some(Instant::now() + NOTICE);
+        self.repaint_at = Some(Instant::now() + NOTICE);
         Ok(())
     }
 
@@ -243,7 +246,7 @@ impl<'a> Attached<'a> {
         let shown = self.terminal.show(bytes).await;
         shown.map_err(|Gone| Failure::new(Exit::Failed, "the terminal is gone"))?;
         self.join.painted(snapshot.offset);
-        self.notice_until = None;
+        self.repaint_at = None;
         Ok(snapshot)
     }
 
@@ -257,7 +260,7 @@ impl<'a> Attached<'a> {
     }
 
     async fn step(&mut self) -> Result<(), End> {
-        let notice = self.notice_until.map(|until| until.saturating_duration_since(Instant::now()));
+        let repaint = self.repaint_at.map(|until| until.saturating_duration_since(Instant::now()));
         let silence = (self.heard + SILENCE).saturating_duration_since(Instant::now());
         tokio::select! {
             biased;
@@ -281,7 +284,7 @@ impl<'a> Attached<'a> {
                     None => Err(End::Lost("it was closed".to_owned())),
                 }
             }
-            () = tokio::time::sleep(notice.unwrap_or_default()), if notice.is_some() => self.repaint().await,
+            () = tokio::time::sleep(repaint.unwrap_or_default()), if repaint.is_some() => self.repaint().await,
             () = tokio::time::sleep(silence) => Err(End::Lost("the broker says nothing".to_owned())),
         }
     }
@@ -335,10 +338,16 @@ impl<'a> Attached<'a> {
 
     async fn repaint(&mut self) -> Result<(), End> {
         self.join.lost();
+        self.repaint_at = None;
         match self.paint().await {
             Ok(_) => Ok(()),
-            Err(failure) if failure.exit() == Exit::NotFound => Err(End::Agent("has ended".to_owned())),
-            Err(failure) => Err(End::Lost(failure.to_string())),
+            Err(_) if self.terminal.is_gone() => Err(End::Asked),
+            Err(failure) => {
+                // If the agent or the broker has gone, the event stream says so.
+                debug!(%failure, "no picture now, trying again");
+                self.repaint_at = Some(Instant::now() + AGAIN);
+                Ok(())
+            }
         }
     }
 

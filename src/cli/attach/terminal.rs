@@ -78,6 +78,11 @@ impl Terminal {
         Ok(terminal)
     }
 
+    /// True when there is no terminal any more.
+    pub(super) fn is_gone(&self) -> bool {
+        self.output.as_ref().is_none_or(mpsc::Sender::is_closed)
+    }
+
     /// Shows these bytes; waits while the terminal is busy.
     ///
     /// # Errors
