@@ -28,3 +28,4 @@ mod socket_cuts;
 mod spawning;
 mod strangers;
 mod token_revoked;
+mod turnover;

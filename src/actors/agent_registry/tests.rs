@@ -37,7 +37,7 @@ enum Told {
     Deregister(DeregisterAgent),
     Inventory(SetInventory),
     Ended(InvocationEnded),
-    Build(BuildRooms),
+    Build(Box<BuildRooms>),
     Close,
     Terminate,
     Redeliver(Redeliver),
@@ -65,7 +65,7 @@ hears! {
     DeregisterAgent => |said| Told::Deregister(said);
     SetInventory => |said| Told::Inventory(said);
     InvocationEnded => |said| Told::Ended(said);
-    BuildRooms => |said| Told::Build(said);
+    BuildRooms => |said| Told::Build(Box::new(said));
     CloseRooms => |_said| Told::Close;
     Terminate => |_said| Told::Terminate;
     Absent => |_said| Told::Other;
@@ -239,7 +239,7 @@ impl House {
 
     async fn asked_to_build(&mut self) -> BuildRooms {
         match self.next().await {
-            Told::Build(build) => build,
+            Told::Build(build) => *build,
             other => panic!("{} instead of rooms", what(&other)),
         }
     }
