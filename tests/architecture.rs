@@ -21,6 +21,8 @@ struct Source {
     paths: BTreeSet<String>,
     unsafe_blocks: usize,
     handlers_without_turn: Vec<String>,
+    /// Every word of its texts and macros, documentation apart.
+    words: BTreeSet<String>,
 }
 
 impl Source {
@@ -38,6 +40,14 @@ struct Reader {
     paths: BTreeSet<String>,
     unsafe_blocks: usize,
     handlers_without_turn: Vec<String>,
+    words: BTreeSet<String>,
+}
+
+impl Reader {
+    fn take_words(&mut self, text: &str) {
+        let words = text.split(|c: char| !(c.is_alphanumeric() || "_-".contains(c)));
+        self.words.extend(words.map(str::to_owned));
+    }
 }
 
 fn is_test(attributes: &[Attribute]) -> bool {
@@ -87,6 +97,17 @@ impl<'ast> Visit<'ast> for Reader {
         let names: Vec<_> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
         self.paths.insert(names.join("::"));
         visit::visit_path(self, path);
+    }
+
+    fn visit_attribute(&mut self, _: &'ast Attribute) {}
+
+    fn visit_lit_str(&mut self, text: &'ast syn::LitStr) {
+        self.take_words(&text.value());
+    }
+
+    fn visit_macro(&mut self, call: &'ast syn::Macro) {
+        self.take_words(&call.tokens.to_string());
+        visit::visit_macro(self, call);
     }
 
     fn visit_expr_unsafe(&mut self, block: &'ast syn::ExprUnsafe) {
@@ -161,8 +182,8 @@ fn read_all() -> Vec<Source> {
             .unwrap_or_else(|error| panic!("{file}: {error}"));
         let mut reader = Reader::default();
         reader.visit_file(&parsed);
-        let Reader { paths, unsafe_blocks, handlers_without_turn } = reader;
-        Source { file, paths, unsafe_blocks, handlers_without_turn }
+        let Reader { paths, unsafe_blocks, handlers_without_turn, words } = reader;
+        Source { file, paths, unsafe_blocks, handlers_without_turn, words }
     };
     let is_test_file = |source: &Source| {
         ["tests.rs", "fixture.rs"].iter().any(|name| source.file.ends_with(name))
@@ -306,4 +327,22 @@ fn every_handler_opens_its_turn_first() {
         }
     }
     assert_none("a handler's first line is `let _turn = self.life.turn();`", broken);
+}
+
+#[test]
+fn programs_have_names_in_data_alone() {
+    let catalogue = relay_broker::harness::Catalogue::built_in();
+    let named = catalogue.entries().iter().filter(|entry| !entry.harness.programs.is_empty());
+    let names: BTreeSet<&str> = named
+        .flat_map(|entry| entry.harness.programs.iter().chain([&entry.harness.name]))
+        .map(String::as_str)
+        .collect();
+    assert!(names.len() > 5, "the rule sets were not found");
+    let mut broken = Vec::new();
+    for source in sources().iter().filter(|source| !source.is_in(&["harness/data.rs"])) {
+        for name in names.iter().filter(|name| source.words.contains(**name)) {
+            broken.push(format!("{} names {name}", source.file));
+        }
+    }
+    assert_none("what is known of a program is data", broken);
 }

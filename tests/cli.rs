@@ -63,8 +63,9 @@ fn bad_usage_is_refused_before_anything_happens() {
 #[test]
 fn every_client_says_that_no_broker_runs_and_how_to_start_one() {
     let dir = tempfile::tempdir().unwrap();
-    let cases: [&[&str]; 10] = [
+    let cases: [&[&str]; 11] = [
         &["ps"],
+        &["harness", "record", "a"],
         &["actors"],
         &["spawn", "a", "--", "sh"],
         &["send", "a", "hello"],
@@ -164,6 +165,41 @@ fn bad_rule_sets_of_the_user_keep_a_broker_from_starting_all_at_once() {
         assert!(said.contains(words), "{words}: {said}");
     }
     assert!(!dir.path().join(".agentworkforce").exists(), "a refused start left a directory");
+}
+
+#[test]
+fn rule_sets_are_listed_and_shown_with_where_they_come_from() {
+    let dir = tempfile::tempdir().unwrap();
+    let harness = dir.path().join(".config/relay-broker/harness");
+    fs::create_dir_all(&harness).unwrap();
+    let text = "name = 'otter'\nmatch = ['otter']\n[composer]\nkind = 'always'\n";
+    fs::write(harness.join("otter.toml"), text).unwrap();
+    let output = run(dir.path(), &["harness", "list"]);
+    let listed = String::from_utf8_lossy(&output.stdout).into_owned();
+    let row = |name: &str| listed.lines().find(|row| row.starts_with(name)).unwrap().to_owned();
+    assert!(row("plain ").ends_with("built in") && row("plain ").contains("consumed"), "{listed}");
+    assert!(row("otter ").ends_with("harness/otter.toml") && row("otter ").contains("submitted"), "{listed}");
+    let output = run(dir.path(), &["harness", "show", "otter"]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), text);
+    let output = run(dir.path(), &["harness", "show", "heron"]);
+    assert_eq!(output.status.code(), Some(NOT_FOUND));
+    assert!(stderr(&output).contains("harness list"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_rule_set_is_checked_line_by_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let good = "name = 'otter'\n[composer]\nkind = 'always'\n";
+    fs::write(dir.path().join("otter.toml"), good).unwrap();
+    assert_eq!(run(dir.path(), &["harness", "check", "otter.toml"]).status.code(), Some(0));
+    let bad =
+        format!("{good}[busy]\nsteer = 'interrupt'\n[records]\ndirs = []\nfile = 'x'\nformat = 'json'\n");
+    fs::write(dir.path().join("otter.toml"), bad).unwrap();
+    let output = run(dir.path(), &["harness", "check", "otter.toml"]);
+    assert_eq!(output.status.code(), Some(CONFIG));
+    let said = stderr(&output);
+    assert!(said.contains("otter.toml:5: ") && said.contains("otter.toml:7: "), "{said}");
+    assert_eq!(run(dir.path(), &["harness", "check", "none.toml"]).status.code(), Some(1));
 }
 
 #[test]

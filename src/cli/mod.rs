@@ -19,6 +19,7 @@ mod down;
 mod exit;
 mod explain;
 mod find;
+mod harness;
 mod hold;
 mod init;
 mod lock;
@@ -93,6 +94,8 @@ enum Command {
     Resume(resume::Args),
     /// Stop the broker and its agents.
     Down(down::Args),
+    /// Show what is known of programs, check a rule set, record a screen.
+    Harness(harness::Args),
     /// Watch two agents talk, hop by hop, in a directory that is removed afterwards.
     Demo(demo::Args),
     /// Run a broker for a program: prints one line with its address on standard output.
@@ -137,6 +140,7 @@ impl Cli {
             Command::Actors(args) => actors::run(&args, env),
             Command::Resume(args) => resume::run(&args, env),
             Command::Down(args) => down::run(&args, env),
+            Command::Harness(args) => harness::run(&args, env),
             Command::Demo(args) => demo::run(&args, env),
         }
     }

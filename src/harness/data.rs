@@ -1,5 +1,8 @@
 //! The rule sets that are compiled in: the only place in the code where programs have names.
 
+/// What a spawn runs that names no program (upstream's default).
+pub const DEFAULT_PROGRAM: &str = "claude";
+
 /// The text of every file in `data/`.
 pub(super) const FILES: [&str; 14] = [
     include_str!("data/aider.toml"),

@@ -165,7 +165,6 @@ impl Lint<'_> {
 
     fn arguments(&mut self, harness: &Harness) {
         let needed = [
-            ("launch.task_args", &harness.launch.task_args, "{task}"),
             ("session.id_args", &harness.session.id_args, "{session}"),
             ("session.resume_args", &harness.session.resume_args, "{session}"),
         ];
@@ -246,11 +245,11 @@ mod tests {
     fn what_makes_no_sense_is_found_all_at_once_with_its_lines() {
         let text = GOOD.replace("any = ['busy']", "any = ['']")
             + "\n[[blocked]]\nid = 'w'\nregion = 'title'\n\n[busy]\nsteer = 'interrupt'\n\
-               \n[launch]\ntask_args = ['-i']\n\n[records]\ndirs = ['/tmp']\nfile = 'a/b'\nformat = 'json'\n\
-               depth = 9\n\n[session]\nrecord_id = 'id'\n";
+               \n[session]\nresume_args = ['-i']\nrecord_id = 'id'\n\n[records]\ndirs = ['/tmp']\nfile = 'a/b'\nformat = 'json'\n\
+               depth = 9\n";
         let found = faults(&text);
         let lines: Vec<_> = found.iter().map(|(line, _)| *line).collect();
-        assert_eq!(lines, [10, 13, 12, 17, 20, 29, 23, 24, 26], "{found:#?}");
+        assert_eq!(lines, [10, 13, 12, 17, 20, 21, 24, 25, 27], "{found:#?}");
     }
 
     #[test]

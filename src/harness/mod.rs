@@ -43,6 +43,7 @@
 //!
 //! See docs/harness.md for every field.
 
+mod arguments;
 mod catalogue;
 mod data;
 mod keys;
@@ -54,13 +55,15 @@ mod schema;
 mod tests;
 mod verdict;
 
+pub use arguments::Start;
 pub use catalogue::{AlreadyChosen, BadFile, Catalogue, Entry, Origin};
+pub use data::DEFAULT_PROGRAM;
 pub use keys::{BadKeys, Keys};
 pub use lint::{Fault, read, read_file};
 pub use recording::Recording;
 pub use rule::{Dialog, Place, Rule, Severity};
 pub use schema::{
-    Additions, Busy, Composer, ComposerKind, Grants, Harness, Launch, Mcp, McpStyle, Newline, Proof, Queue,
-    Ready, RecordFormat, Records, Session, Steer, Submit, Text,
+    Additions, Busy, Composer, ComposerKind, Grants, Harness, Mcp, McpStyle, Newline, Proof, Queue, Ready,
+    RecordFormat, Records, Session, Steer, Submit, Text,
 };
 pub use verdict::Verdict;

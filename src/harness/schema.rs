@@ -60,7 +60,7 @@ pub struct Harness {
     pub quit: Option<Keys>,
     /// What every start of it gets.
     #[serde(default)]
-    pub launch: Launch,
+    pub launch: Additions,
     /// How a session is named and resumed.
     #[serde(default)]
     pub session: Session,
@@ -242,19 +242,6 @@ pub struct Additions {
     pub args: Vec<String>,
     /// Environment. What the caller sets wins.
     pub env: BTreeMap<String, String>,
-}
-
-/// What every start gets.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Launch {
-    /// Arguments, before the caller's own. `{cwd}` is the working directory.
-    pub args: Vec<String>,
-    /// Environment. What the caller sets wins.
-    pub env: BTreeMap<String, String>,
-    /// Hands the first task over after the caller's arguments, so that nothing needs to be typed. `{task}` is
-    /// the task. Empty when it must be typed.
-    pub task_args: Vec<String>,
 }
 
 /// How a session is named and resumed. `{session}` is its id.

@@ -11,15 +11,13 @@ use serde::{Deserialize, de::IgnoredAny};
 use super::{error::ApiError, process_body::ProcessBody};
 use crate::{
     command_line,
+    harness::DEFAULT_PROGRAM,
     ids::{AgentName, SessionRef},
     messages::{
         pty::TermSize,
         spawn::{Autonomy, SpawnSpec},
     },
 };
-
-/// What a spawn runs that names nothing (upstream's default).
-const DEFAULT_CLI: &str = "claude";
 
 /// The body. Unknown fields are accepted.
 #[derive(Debug, Default, Deserialize)]
@@ -158,7 +156,7 @@ fn command(
     if let Some(command) = given(command) {
         return Ok((command, args.collect()));
     }
-    let cli = given(cli).unwrap_or_else(|| DEFAULT_CLI.to_owned());
+    let cli = given(cli).unwrap_or_else(|| DEFAULT_PROGRAM.to_owned());
     let (program, inline) = command_line::split(&cli)
         .map_err(|bad| ApiError::invalid(format!("`cli` names no program: {bad}")))?;
     Ok((program, inline.into_iter().chain(args).collect()))

@@ -20,14 +20,14 @@ use super::{
     watch::Watch,
 };
 use crate::{
-    harness::Harness,
+    harness::{Harness, Start},
     ids::SpawnId,
     messages::{
         delivery::WorkerUp,
         lifecycle::ExitReason,
         process::{EndedBy, ProcessSpec},
         pty::Terminate,
-        spawn::{SpawnRefused, SpawnSpec, Started},
+        spawn::{Autonomy, SpawnRefused, SpawnSpec, Started},
     },
     pty::{self, Launch, LaunchError, Process, Terminal},
 };
@@ -47,7 +47,7 @@ impl PtyWorker {
             Ok(harness) => harness,
             Err(refused) => return self.refuse(refused, ctx),
         };
-        let launch = launch_of(&self.config);
+        let launch = launch_of(&self.config, harness);
         let transcript = harness.records.as_ref().map(|rules| {
             let env = |name: &str| launch.env.get(OsStr::new(name)).map(PathBuf::from);
             Transcript::new(rules, env, Instant::now())
@@ -157,8 +157,16 @@ impl PtyWorker {
     }
 }
 
-fn launch_of(config: &WorkerConfig) -> Launch {
+fn launch_of(config: &WorkerConfig, harness: &Harness) -> Launch {
     let WorkerConfig { name, spec, relay_env, .. } = config;
+    let start = Start {
+        args: &spec.args,
+        // Only what a program is told of its directory; the directory itself is passed on as it is.
+        cwd: &spec.cwd.to_string_lossy(),
+        session: spec.session_ref.as_ref().map(|session| session.as_str()),
+        trusts_cwd: spec.autonomy == Autonomy::TrustCwd,
+        asks_nothing: spec.autonomy == Autonomy::Full,
+    };
     let relay = [
         ("RELAY_AGENT_TOKEN", Some(relay_env.token.expose())),
         ("RELAY_AGENT_NAME", Some(name.as_str())),
@@ -170,14 +178,16 @@ fn launch_of(config: &WorkerConfig) -> Launch {
         ("RELAY_SKIP_BOOTSTRAP", Some("1")),
     ];
     let own = relay.into_iter().filter_map(|(key, value)| Some((OsString::from(key), value?.into())));
-    let added = spec.env.iter().map(|(key, value)| (key.into(), value.into()));
+    let mut added = harness.env(&start);
+    added.extend(spec.env.clone());
+    let added = added.into_iter().map(|(key, value)| (key.into(), value.into()));
     let ProcessSpec { wrapper, env_allow, .. } = &spec.process;
     let allowed = |name: &OsString| {
         env_allow.as_ref().is_none_or(|allowed| allowed.iter().any(|allowed| name == allowed.as_str()))
     };
     let broker = std::env::vars_os().filter(|(name, _)| allowed(name));
-    let command = [&spec.program].into_iter().chain(&spec.args);
-    let mut words = wrapper.iter().chain(command).cloned();
+    let command = [spec.program.clone()].into_iter().chain(harness.args(&start));
+    let mut words = wrapper.iter().cloned().chain(command);
     Launch {
         program: words.next().unwrap_or_default(),
         args: words.collect(),

@@ -384,6 +384,15 @@ async fn a_start_that_cannot_be_is_refused_with_its_reason() {
     let refused = Rig::new(spec("sh", &[], Some("nonsense"))).started().await;
     assert_eq!(refused, Err(SpawnRefused::UnknownHarness("nonsense".into())));
 
+    let mut full = spec("echo", &["and", "mine"], Some("qwen"));
+    full.autonomy = Autonomy::Full;
+    let Err(SpawnRefused::DiedAtOnce(exit)) = Rig::new(full).started().await else { panic!("it lives") };
+    assert_eq!(
+        exit.last_output.trim(),
+        "--yolo and mine",
+        "what a rule set adds stands before what the caller said"
+    );
+
     let mut rig = Rig::shell("exit 3", None);
     let Err(SpawnRefused::DiedAtOnce(exit)) = rig.started().await else { panic!("it lives") };
     assert_eq!(exit.how(), "code 3");
