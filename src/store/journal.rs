@@ -10,7 +10,7 @@
 //! something is written that somebody waits for; everything that arrives meanwhile goes into its next round
 //! (natural group commit).
 //!
-//! Nobody ever waits for the journal: `append` changes the state in memory and returns a ticket, and
+//! Nobody ever blocks on the journal: `append` changes the state in memory and returns a ticket, and
 //! [`Journalled`] tells when that ticket is on disk. When the disk refuses, the tickets stay open, so no ack
 //! goes out; the journal tries again every [`RETRY`], for ever, and says so in its [`Probe`]. After a failed
 //! sync the kernel may have dropped what it held, so the whole journal is written anew.
@@ -32,6 +32,7 @@ use super::{CursorState, DeadLetter, LiveAgent, Record, segment, segment::Segmen
 use crate::{
     ids::{AgentId, AgentName, InvocationId},
     messages::{
+        Reply, Unanswered,
         delivery::Journalled,
         invoke::InvocationResult,
         lifecycle::{ActorId, ActorKind},
@@ -111,6 +112,8 @@ struct Shared {
     /// Nobody waits for what was written up to here, and still it is time to sync it.
     overdue: Ticket,
     waiting: Vec<(Ticket, Post<Journalled>)>,
+    /// Who waits until a record has reached the kernel.
+    writing: Vec<(Ticket, Reply<()>)>,
     file: Arc<std::fs::File>,
     /// A sync failed: the file must be written anew.
     rewrite: bool,
@@ -175,6 +178,7 @@ impl Journal {
                 synced: Ticket(0),
                 overdue: Ticket(0),
                 waiting: Vec::new(),
+                writing: Vec::new(),
                 file: segment.file().clone(),
                 rewrite: false,
                 failure: None,
@@ -230,6 +234,18 @@ impl Journal {
         let synced = shared.synced;
         drop(shared);
         tell(&post, synced);
+    }
+
+    /// Resolves once this ticket's record has reached the kernel: a SIGKILL of this process no longer takes it along.
+    /// `None` when it has, and while the disk refuses, for then nobody knows how long that would take.
+    pub fn written(&self, ticket: Ticket) -> Option<impl Future<Output = Result<(), Unanswered>> + 'static> {
+        let mut shared = self.hold.inner.lock();
+        if ticket <= shared.written || shared.failure.is_some() {
+            return None;
+        }
+        let (reply, written) = Reply::channel();
+        shared.writing.push((ticket, reply));
+        Some(written)
     }
 
     /// Takes a record, and tells the post once it is on disk.
@@ -340,6 +356,20 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// Lets those go on who wait for what is written up to here.
+    fn release(&mut self, upto: Ticket) {
+        let (due, rest) =
+            std::mem::take(&mut self.writing).into_iter().partition(|(ticket, _)| *ticket <= upto);
+        self.writing = rest;
+        let due: Vec<(Ticket, Reply<()>)> = due;
+        for (_, reply) in due {
+            // Whoever waited may be gone.
+            reply.send(());
+        }
+    }
+}
+
 impl Inner {
     fn lock(&self) -> MutexGuard<'_, Shared> {
         lock(&self.shared)
@@ -354,7 +384,10 @@ impl Inner {
     /// Records that the disk refused. Logged when it begins, not at each try.
     fn failed(&self, what: &'static str, error: &io::Error) {
         let text = format!("{what}: {error}");
-        let first = self.lock().failure.replace(text.clone()).is_none();
+        let mut shared = self.lock();
+        let first = shared.failure.replace(text.clone()).is_none();
+        shared.release(Ticket(u64::MAX));
+        drop(shared);
         self.probe.set_state("failed");
         self.probe.set_error(text);
         if first {
@@ -515,6 +548,7 @@ impl Writer {
                     self.inner.counts.file_bytes.store(self.segment.len(), Ordering::Relaxed);
                     let mut shared = self.inner.lock();
                     shared.written = upto;
+                    shared.release(upto);
                     drop(shared);
                     self.inner.to_sync.notify_one();
                     return true;
@@ -539,6 +573,7 @@ impl Writer {
         let mut shared = self.inner.lock();
         shared.file = self.segment.file().clone();
         shared.written = upto;
+        shared.release(upto);
         shared.rewrite = replaced.named.is_err();
         replaced.named?;
         shared.state.forget_old(now_ms());
@@ -850,5 +885,23 @@ mod tests {
         journal.close().unwrap();
         let messages = Journal::open(&path).unwrap().cursor(&agent()).messages;
         assert_eq!(Vec::from(messages), ["msg_1".into(), "msg_2".into()]);
+    }
+
+    #[actix::test]
+    async fn a_record_is_in_the_file_once_it_is_said_to_be_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal.log");
+        let journal = Journal::open(&path).unwrap();
+        for n in 0..50u64 {
+            let ticket =
+                journal.append(Record::Seeded { agent: format!("a{n}").as_str().into(), at: Seq(n) });
+            if let Some(written) = journal.written(ticket) {
+                written.await.unwrap();
+            }
+            let mut seen = 0;
+            assert!(segment::scan(&Segment::read(&path).unwrap(), |_| seen += 1).is_empty());
+            assert!(seen > n, "{seen} records of {}", n + 1);
+            assert!(journal.written(ticket).is_none(), "it is still waited for");
+        }
     }
 }

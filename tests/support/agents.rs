@@ -64,6 +64,9 @@ pub(crate) fn text(inner: impl std::fmt::Display) -> String {
 
 /// Reads as fast as it comes.
 pub(crate) const READER: &str = r#"exec cat >> "$LOG""#;
+/// Reads as fast as it comes, and still writes down what it has read when the broker is killed: that ends the shell,
+/// and its child sees the end of the terminal.
+pub(crate) const SURVIVOR: &str = r#"trap '' HUP; exec 3<&0; cat <&3 >> "$LOG" & wait"#;
 /// Reads fifty lines a second.
 pub(crate) const SLOW_READER: &str =
     r#"while IFS= read -r line; do printf '%s\n' "$line" >> "$LOG"; sleep 0.02; done"#;
