@@ -18,12 +18,17 @@
 //! timers. It keeps: the routes, the inventory, who waits for a replay, what is owed to the engine
 //! (deregistrations, results), the dialect, the refused token generation, the epoch, and the counters.
 
+mod clock;
+mod incoming;
 #[cfg(test)]
 mod model;
 mod outbox;
+mod outgoing;
+mod page;
 mod pending;
 mod phase;
 mod pulse;
+mod reading;
 mod replay;
 mod routes;
 mod tally;
@@ -32,55 +37,47 @@ mod tests;
 mod words;
 
 use std::{
-    cell::RefCell,
     collections::VecDeque,
-    pin::Pin,
-    rc::Rc,
-    task::{Context as Task, Poll},
     time::{Duration, Instant},
 };
 
 use actix::{
     Actor, ActorFutureExt, AsyncContext, Context, Handler, SpawnHandle, StreamHandler, Supervised, WrapFuture,
 };
-use futures_util::Stream;
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use self::{
     outbox::Outbox,
-    pending::{Match, Pending},
+    pending::Pending,
     phase::{Effect, Event, Handshake, Machine},
     pulse::Pulse,
-    replay::{Facts, Replay},
-    routes::{Destination, Routes},
+    reading::Reading,
+    replay::Replay,
+    routes::Routes,
     tally::Tally,
     words::Words,
 };
 use crate::{
     config::Timings,
-    ids::{AgentName, Epoch},
+    ids::Epoch,
     messages::{
         Reply, Unanswered,
-        delivery::{Ack, Deliver, Delivery, EpochStarted, RequestReplay},
+        delivery::{Ack, EpochStarted, RequestReplay},
         invoke::{InvocationEnded, Invoke},
         lifecycle::ExitReason,
         observe::{self, Publish},
         session::{
             Absent, DeregisterAgent, Dialect, InventoryItem, Leave, LocationConflict, RegisterAgent,
-            RegisterRefused, Registration, Route, SessionUp, SetInventory, Unroute,
+            RegisterRefused, Route, SessionUp, SetInventory, Unroute,
         },
         token::{EnrolAgain, GetToken, TokenGrant, TokenRefused},
     },
-    supervision::{Detail, Lifeline, Post},
+    supervision::{Lifeline, Post},
     wire::{
         client::{EngineClient, EngineEndpoint},
-        frames::{
-            AgentRegistered, BrokerFrame, DeliverFrame, EngineError, EngineFrame, INVALID_MESSAGE,
-            Reply as EngineReply,
-        },
-        invoke, payload,
-        socket::{self, Closed, ConnectError, FrameSink, FrameStream, SinkRefused, SocketEvent},
+        frames::BrokerFrame,
+        socket::{self, ConnectError, FrameSink, FrameStream, SocketEvent},
     },
 };
 
@@ -383,434 +380,6 @@ impl NodeSession {
         self.doors.publish.tell(Publish(observe::Event::SessionState { state, detail })).ok();
     }
 
-    // Outgoing.
-
-    fn send(&mut self, frame: BrokerFrame) {
-        if let Some(link) = &mut self.link {
-            link.outbox.control(frame);
-            self.flush();
-        }
-    }
-
-    /// Sends when live, else keeps it for the next session.
-    fn send_or_owe(&mut self, frame: BrokerFrame) {
-        if self.machine.is_live() {
-            self.send(frame);
-            return;
-        }
-        if self.owed.len() == OWED_MAX {
-            self.owed.pop_front();
-            self.tally.stale += 1;
-        }
-        self.owed.push_back(frame);
-    }
-
-    /// Offers the writer what waits.
-    fn flush(&mut self) {
-        let Some(link) = &mut self.link else { return };
-        let (sink, tally) = (&link.sink, &mut self.tally);
-        let handed = link.outbox.drain(|frame| {
-            sink.try_send(frame.encode())?;
-            tally.sent(frame.kind());
-            Ok(())
-        });
-        link.retry_at = match handed {
-            Ok(()) => None,
-            Err(SinkRefused::Full) => Some(Instant::now() + WRITER_RETRY),
-            // The stream says how it ended.
-            Err(SinkRefused::Closed) => None,
-        };
-    }
-
-    /// Flushes once this turn's messages are through, so that their acks merge.
-    fn flush_soon(&mut self, ctx: &mut Context<Self>) {
-        if let Some(link) = &mut self.link
-            && !std::mem::replace(&mut link.flushing, true)
-        {
-            ctx.spawn(std::future::ready(()).into_actor(self).map(|(), this, ctx| {
-                if let Some(link) = &mut this.link {
-                    link.flushing = false;
-                }
-                this.flush();
-                this.arm(ctx);
-            }));
-        }
-    }
-
-    fn beat(&mut self) {
-        let Some(dialect) = self.machine.dialect() else { return };
-        let Some(link) = &self.link else { return };
-        let frame = self.words.heartbeat(dialect, self.inventory.len());
-        // Both fail only when the writer is stuck or gone, which ends the session by itself.
-        if link.sink.try_send_urgent(frame.encode()).is_ok() {
-            self.tally.sent(frame.kind());
-        }
-        link.sink.ping().ok();
-    }
-
-    fn sync(&mut self, now: Instant) {
-        let id = self.request_id("inventory_sync");
-        let Some(link) = &mut self.link else { return };
-        link.replay.sent(now, id.clone());
-        let frame = words::inventory(id, &self.inventory);
-        self.send(frame);
-        for asker in self.replay_askers.drain(..) {
-            asker.send(self.epoch);
-        }
-    }
-
-    fn request_id(&mut self, what: &str) -> String {
-        self.requests += 1;
-        format!("{what}_{}", self.requests)
-    }
-
-    // Incoming.
-
-    fn text(&mut self, ctx: &mut Context<Self>, text: &str) {
-        let frame = match EngineFrame::decode_tolerant(text) {
-            Ok(frame) => frame,
-            Err(error) => {
-                self.tally.unreadable += 1;
-                debug!(%error, bytes = text.len(), "frame cannot be read");
-                return;
-            }
-        };
-        self.tally.received(frame.kind());
-        if let Some(link) = &mut self.link {
-            link.replay.heard(Instant::now());
-        }
-        match frame {
-            EngineFrame::Deliver(frame) => self.deliver(ctx, frame),
-            EngineFrame::Reply(reply) => self.replied(ctx, &reply),
-            EngineFrame::Error(error) => self.errored(ctx, error),
-            EngineFrame::ActionInvoke(frame) => {
-                let invoked =
-                    Invoke { invocation: frame.invocation_id.clone(), action: invoke::action(&frame) };
-                // A registry that has ended is ending the house; the engine will try another node.
-                self.doors.invoke.tell(invoked).ok();
-            }
-            EngineFrame::ContextUpdate(_) | EngineFrame::Ping => {}
-            EngineFrame::Unknown { kind } => debug!(kind, "frame of an unknown type"),
-        }
-    }
-
-    fn deliver(&mut self, ctx: &mut Context<Self>, frame: DeliverFrame) {
-        if !self.machine.is_live() {
-            // The inventory.sync at the start of the session brings it back.
-            self.tally.early += 1;
-            return;
-        }
-        match self.routes.find(&frame.agent_id, &frame.agent) {
-            Destination::Cursor(route) => {
-                let bytes = frame.payload.get().len() + DELIVERY_OVERHEAD;
-                let Some(credit) = route.lane.take(frame.seq, bytes) else {
-                    self.tally.refused += 1;
-                    self.watch_for_room(ctx);
-                    return;
-                };
-                let content = payload::content(&frame.payload, route.name.as_str(), &frame.msg_id);
-                let delivery = Delivery {
-                    repeats: frame.delivery_id.as_str().starts_with(REPEATING_DELIVERY),
-                    delivery_id: frame.delivery_id,
-                    msg_id: frame.msg_id,
-                    seq: frame.seq,
-                    mode: frame.mode,
-                    content,
-                };
-                if route.cursor.tell(Deliver { epoch: self.epoch, delivery, credit }).is_err() {
-                    self.tally.quarantined += 1;
-                }
-            }
-            Destination::Absent => self.tally.left += 1,
-            Destination::Stranger { first } => {
-                self.tally.strangers += 1;
-                if first {
-                    warn!(agent = %frame.agent_id, "frame for an agent that is not here, acked and dropped");
-                }
-                if frame.seq.0 > 0
-                    && !frame.agent.is_empty()
-                    && let Some(link) = &mut self.link
-                {
-                    link.outbox.ack(&frame.agent, frame.seq);
-                    self.flush_soon(ctx);
-                }
-            }
-        }
-    }
-
-    fn watch_for_room(&mut self, ctx: &mut Context<Self>) {
-        let Some(link) = &mut self.link else { return };
-        link.replay.refused();
-        if link.room_at.is_none() {
-            link.room_at = Some(Instant::now() + ROOM_CHECK);
-            self.arm(ctx);
-        }
-    }
-
-    fn replied(&mut self, ctx: &mut Context<Self>, reply: &EngineReply) {
-        if !self.machine.is_live() {
-            self.step(ctx, Event::Replied { id: &reply.id });
-            return;
-        }
-        let Some(link) = &mut self.link else { return };
-        if link.replay.answered(&reply.id) {
-            self.pump(ctx);
-            return;
-        }
-        let registered = reply.data::<AgentRegistered>();
-        let name = registered.as_ref().ok().and_then(|registered| registered.name.as_deref());
-        let name_of = name.and_then(|name| AgentName::parse(name).ok());
-        match (link.pending.answered(&reply.id, name), registered) {
-            (Match::For(name, waiter), Ok(registered)) => self.registered(name, waiter, registered),
-            (Match::For(name, waiter), Err(error)) => {
-                warn!(agent = %name, %error, "the reply to a registration cannot be read");
-                let (code, message) = ("unreadable_reply".to_owned(), error.to_string());
-                waiter.asked.reply.send(Err(RegisterRefused::Engine { code, message }));
-            }
-            (Match::GivenUp(name), Ok(registered)) => self.registered_late(registered, Some(name)),
-            (Match::Nobody, Ok(registered)) => self.registered_late(registered, name_of),
-            (Match::GivenUp(_) | Match::Nobody, Err(_)) => {
-                self.tally.unmatched += 1;
-                debug!(id = reply.id, "reply for nobody");
-            }
-        }
-    }
-
-    fn registered(&mut self, name: AgentName, waiter: Waiter, registered: AgentRegistered) {
-        let agent_id = registered.agent_id;
-        self.routes.expect(agent_id.clone(), name.clone());
-        let registration = Registration {
-            agent_id: agent_id.clone(),
-            token: registered.token,
-            ack_seq: registered.delivery_ack_seq,
-        };
-        if !waiter.asked.reply.send(Ok(registration)) {
-            self.undo_registration(DeregisterAgent { agent_id, name });
-        }
-    }
-
-    /// An agent exists at the engine that nobody here waits for any more.
-    fn registered_late(&mut self, registered: AgentRegistered, name: Option<AgentName>) {
-        self.tally.late += 1;
-        let Some(link) = &self.link else { return };
-        // The id is the same for a name that was registered again: a newer one must not be undone.
-        let wanted = self.routes.knows(&registered.agent_id)
-            || name.as_ref().is_some_and(|name| link.pending.has(name));
-        if !wanted && let Some(name) = name {
-            self.undo_registration(DeregisterAgent { agent_id: registered.agent_id, name });
-        }
-    }
-
-    fn undo_registration(&mut self, gone: DeregisterAgent) {
-        info!(agent = %gone.name, id = %gone.agent_id, "registration was given up, deregistering");
-        self.routes.forget_absent(&gone.agent_id);
-        self.send_or_owe(words::deregister_agent(&gone));
-    }
-
-    fn errored(&mut self, ctx: &mut Context<Self>, error: EngineError) {
-        if !self.machine.is_live() {
-            let EngineError { id, code, message, .. } = &error;
-            self.step(ctx, Event::Errored { id, code, message });
-            return;
-        }
-        let Some(link) = &mut self.link else { return };
-        if link.replay.answered(&error.id) {
-            warn!(code = error.code, message = error.message, "the engine refused the inventory");
-            self.life.error(format!("inventory.sync: {}: {}", error.code, error.message));
-            if error.code == LOCATION_CONFLICT {
-                // A registry that has ended is ending the house.
-                self.doors.conflict.tell(LocationConflict).ok();
-            }
-            self.pump(ctx);
-            return;
-        }
-        match link.pending.answered(&error.id, None) {
-            Match::For(name, waiter) => self.registration_refused(ctx, name, waiter, error),
-            Match::GivenUp(_) => self.tally.late += 1,
-            Match::Nobody if error.code == INVALID_MESSAGE => {
-                self.tally.not_understood += 1;
-                warn!(message = error.message, "the engine could not read a frame of ours");
-                self.life.error(format!("the engine could not read a frame of ours: {}", error.message));
-            }
-            Match::Nobody => {
-                self.tally.unmatched += 1;
-                debug!(id = error.id, code = error.code, "error for nobody");
-            }
-        }
-    }
-
-    /// Newer engines create only; an agent that we know the id of is taken back instead (spec/wire 7).
-    fn registration_refused(
-        &mut self,
-        ctx: &mut Context<Self>,
-        name: AgentName,
-        waiter: Waiter,
-        error: EngineError,
-    ) {
-        if error.code == "agent_already_exists" && !waiter.recovering && waiter.asked.known_id.is_some() {
-            let id = self.request_id("agent_recover");
-            if let Some(frame) = words::recover_agent(id.clone(), &waiter.asked) {
-                self.open_registration(ctx, id, name, frame, Waiter { recovering: true, ..waiter });
-                return;
-            }
-        }
-        let EngineError { code, message, .. } = error;
-        waiter.asked.reply.send(Err(RegisterRefused::Engine { code, message }));
-    }
-
-    fn open_registration(
-        &mut self,
-        ctx: &mut Context<Self>,
-        id: String,
-        name: AgentName,
-        frame: BrokerFrame,
-        waiter: Waiter,
-    ) {
-        let Some(link) = &mut self.link else {
-            waiter.asked.reply.send(Err(RegisterRefused::Offline));
-            return;
-        };
-        link.pending.open(id, name, Instant::now() + self.timings.agent_register, waiter);
-        self.send(frame);
-        self.arm(ctx);
-    }
-
-    // Time.
-
-    fn facts(&self) -> Facts {
-        Facts { outstanding: self.routes.outstanding(), invoking: self.invoking }
-    }
-
-    /// Sends a sync if one is due.
-    fn pump(&mut self, ctx: &mut Context<Self>) {
-        let now = Instant::now();
-        let facts = self.facts();
-        if self.machine.is_live() && self.link.as_ref().is_some_and(|link| link.replay.is_due(now, facts)) {
-            self.sync(now);
-        }
-        self.arm(ctx);
-    }
-
-    fn on_time(&mut self, ctx: &mut Context<Self>) {
-        self.timer = None;
-        self.step(ctx, Event::Time);
-        let now = Instant::now();
-        if self.machine.is_live() {
-            self.live_on_time(ctx, now);
-        }
-        if self.show_at.is_some_and(|at| at <= now) {
-            self.show();
-        }
-        self.pump(ctx);
-    }
-
-    fn live_on_time(&mut self, ctx: &mut Context<Self>, now: Instant) {
-        let Some(link) = &mut self.link else { return };
-        if link.pulse.is_silent(now) {
-            let why = format!("nothing was heard for {:?}", self.timings.silence);
-            self.step(ctx, Event::Closed { reason: None, why });
-            return;
-        }
-        if link.replay.is_dead(now) {
-            let why = "the engine answers pings but not inventory.sync".to_owned();
-            self.step(ctx, Event::Closed { reason: None, why });
-            return;
-        }
-        for (name, waiter) in link.pending.expire(now) {
-            warn!(agent = %name, "registration was not answered in time");
-            waiter.asked.reply.send(Err(RegisterRefused::TimedOut));
-        }
-        if link.retry_at.is_some_and(|at| at <= now) {
-            self.flush();
-        }
-        let Some(link) = &mut self.link else { return };
-        if link.pulse.beat(now) {
-            // A cursor may have dropped a frame unacked on its own.
-            link.room_at.get_or_insert(now);
-            self.beat();
-        }
-        self.look_for_room(now);
-    }
-
-    fn look_for_room(&mut self, now: Instant) {
-        let Some(link) = &mut self.link else { return };
-        if link.room_at.is_none_or(|at| at > now) {
-            return;
-        }
-        // Every lane is asked: each says yes once.
-        let wants = self.routes.lanes().filter(|lane| lane.wants_replay()).count() > 0;
-        if wants {
-            link.replay.room(now);
-        }
-        let owed = self.routes.lanes().any(|lane| lane.owes_replay());
-        link.room_at = owed.then_some(now + ROOM_CHECK);
-    }
-
-    /// Sets the one timer to whatever comes first.
-    fn arm(&mut self, ctx: &mut Context<Self>) {
-        let now = Instant::now();
-        let live = self.machine.is_live();
-        let of_link = self.link.as_ref().filter(|_| live).map(|link| {
-            let facts = self.facts();
-            [link.pending.deadline(), link.retry_at, link.room_at]
-                .into_iter()
-                .flatten()
-                .fold(link.pulse.deadline().min(link.replay.deadline(now, facts)), Instant::min)
-        });
-        let Some(at) = [self.machine.deadline(), of_link, self.show_at].into_iter().flatten().min() else {
-            return;
-        };
-        if let Some((set, handle)) = self.timer {
-            if set <= at {
-                // It fires early at worst, and sets itself anew.
-                return;
-            }
-            ctx.cancel_future(handle);
-        }
-        let handle = ctx.run_later(at.saturating_duration_since(now), |this, ctx| this.on_time(ctx));
-        self.timer = Some((at, handle));
-    }
-
-    // The debug page.
-
-    fn show(&mut self) {
-        self.show_at = None;
-        self.life.state(self.machine.describe());
-        let mut facts = vec![("epoch", self.epoch.to_string())];
-        if let Some(dialect) = self.machine.dialect() {
-            let dialect = match dialect {
-                Dialect::V5 => "5",
-                Dialect::V6 => "6+",
-            };
-            facts.push(("dialect", dialect.to_owned()));
-        }
-        if let Some(grant) = &self.grant {
-            facts.push(("node_id", grant.node_id.to_string()));
-            facts.push(("node_name", grant.node_name.to_string()));
-            facts.push(("token_generation", grant.generation.to_string()));
-        }
-        facts.push(("engine", self.endpoint.base_url().to_owned()));
-        if let Some(version) = &self.version {
-            facts.push(("engine_version", version.clone()));
-        }
-        facts.push(("inventory", self.inventory.len().to_string()));
-        facts.push(("routes", self.routes.len().to_string()));
-        if let Some(link) = &self.link {
-            facts.push(("registrations_open", link.pending.len().to_string()));
-            facts.push(("outbox", link.outbox.len().to_string()));
-        }
-        facts.extend(self.tally.facts());
-        self.life.detail(Detail::Facts(facts));
-    }
-
-    /// Shows the numbers soon, not at every frame.
-    fn show_soon(&mut self, ctx: &mut Context<Self>) {
-        if self.show_at.is_none() {
-            self.show_at = Some(Instant::now() + SHOW_DELAY);
-            self.arm(ctx);
-        }
-    }
-
     // The way out.
 
     fn leave(&mut self, ctx: &mut Context<Self>, reply: Reply<()>) {
@@ -1055,51 +624,4 @@ impl StreamHandler<SocketEvent> for NodeSession {
 
     /// The stream ends after its last event, which has ended the life already.
     fn finished(&mut self, _ctx: &mut Self::Context) {}
-}
-
-impl NodeSession {
-    fn closed(&mut self, ctx: &mut Context<Self>, how: Closed) {
-        if !self.leaving.is_empty() {
-            self.end(ctx, ExitReason::Finished);
-            return;
-        }
-        let event = match how {
-            Closed::ByPeer { code, reason } => {
-                let code = code.map_or("no code".to_owned(), |code| code.to_string());
-                let why = format!("the engine closed the socket ({code} {reason})");
-                Event::Closed { reason: Some(reason), why }
-            }
-            Closed::Lost(why) => Event::Closed { reason: None, why },
-            Closed::WriteStalled => {
-                Event::Closed { reason: None, why: "the engine stopped reading".to_owned() }
-            }
-        };
-        self.step(ctx, event);
-    }
-}
-
-/// A stream that can be stopped from outside: dropping it drops the socket at once, where the actor's context
-/// would keep it until the next life begins.
-#[derive(Clone)]
-struct Reading(Rc<RefCell<Option<FrameStream>>>);
-
-impl Reading {
-    fn new(stream: FrameStream) -> Self {
-        Self(Rc::new(RefCell::new(Some(stream))))
-    }
-
-    fn stop(&self) {
-        self.0.borrow_mut().take();
-    }
-}
-
-impl Stream for Reading {
-    type Item = SocketEvent;
-
-    fn poll_next(self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Option<SocketEvent>> {
-        match self.0.borrow_mut().as_mut() {
-            Some(stream) => Pin::new(stream).poll_next(task),
-            None => Poll::Ready(None),
-        }
-    }
 }
