@@ -17,14 +17,15 @@ use tokio::{
 
 use super::*;
 use crate::{
-    ids::{AgentId, Generation, NodeToken, Seq},
+    ids::{AgentId, AgentName, Generation, NodeToken, Seq},
     messages::{
         Answer,
-        delivery::{Content, LANE_FRAMES_MAX, Lane},
+        delivery::{Content, Deliver, LANE_FRAMES_MAX, Lane},
         invoke::{Action, InvocationResult},
         lifecycle::{ActorId, ActorKind},
+        session::Registration,
     },
-    supervision::{Child, Directory, Probe, Seat},
+    supervision::{Child, Detail, Directory, Probe, Seat},
 };
 
 /// Nothing here takes longer, on a busy machine either.
