@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use actix_web::http::StatusCode;
@@ -47,6 +48,8 @@ pub(super) struct SpawnBody {
     agent_token: Option<IgnoredAny>,
     #[serde(alias = "sessionId")]
     session_id: Option<String>,
+    #[serde(alias = "idleThresholdSecs")]
+    idle_threshold_secs: Option<u64>,
     #[serde(flatten)]
     process: ProcessBody,
 }
@@ -130,6 +133,7 @@ impl SpawnBody {
             model: given(self.model),
             size,
             session_ref: given(self.session_id).or(given(config.session_id)).map(SessionRef::from),
+            idle_after: self.idle_threshold_secs.filter(|secs| *secs > 0).map(Duration::from_secs),
             autonomy: self.autonomy.unwrap_or_default(),
             process,
         };

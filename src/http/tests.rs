@@ -270,6 +270,7 @@ fn try_house(options: Options) -> Result<House, HttpError> {
         model: None,
         size: TermSize::default(),
         session_ref: None,
+        idle_after: None,
         autonomy: Autonomy::Ask,
         process: Default::default(),
     };

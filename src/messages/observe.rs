@@ -50,6 +50,19 @@ pub enum Event {
         #[serde(skip_serializing_if = "Option::is_none")]
         dialog: Option<Dialog>,
     },
+    /// It has been idle for this long.
+    AgentIdle {
+        name: AgentName,
+        idle_secs: u64,
+        /// Milliseconds since the Unix epoch.
+        since_ms: u64,
+    },
+    /// It has been blocked, or has not read, for this long while messages wait in its terminal's queue.
+    AgentBlockedOnSend {
+        name: AgentName,
+        blocked_secs: u64,
+        pending_delivery_count: usize,
+    },
     AgentExit {
         name: AgentName,
         reason: &'static str,

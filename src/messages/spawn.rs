@@ -1,6 +1,11 @@
 //! Spawning: http, cli and node_session -> registry; ONE path, whoever asks.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +48,8 @@ pub struct SpawnSpec {
     pub size: TermSize,
     /// The CLI session it resumes.
     pub session_ref: Option<SessionRef>,
+    /// How long it is idle before that is told (`agent_idle`); 30 s when absent.
+    pub idle_after: Option<Duration>,
     /// What it may do without asking.
     #[serde(default)]
     pub autonomy: Autonomy,

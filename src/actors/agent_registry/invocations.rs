@@ -171,6 +171,7 @@ fn spec(asked: InvokedSpawn, defaults: Defaults<'_>) -> Result<SpawnSpec, String
         model: asked.model,
         size: TermSize::default(),
         session_ref: asked.session_ref.map(SessionRef::from),
+        idle_after: None,
         autonomy: Autonomy::Ask,
         process: Default::default(),
     })

@@ -23,6 +23,7 @@ mod invocations;
 mod location;
 mod restart;
 mod saga;
+mod stillness;
 #[cfg(test)]
 mod tests;
 
@@ -34,7 +35,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Supervised, WrapFuture};
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, SpawnHandle, Supervised, WrapFuture};
 use futures_util::future::join_all;
 use tracing::{info, warn};
 
@@ -202,6 +203,8 @@ struct Entry {
     gave_up: Option<String>,
     /// Its first readiness was published.
     was_ready: bool,
+    /// Tells how long it has been as it is.
+    stillness: Option<SpawnHandle>,
     /// It lives on another node now: what is said of it to the engine would be said of that one.
     claimed: bool,
 }
@@ -281,6 +284,7 @@ impl AgentRegistry {
             restarts: 0,
             gave_up: None,
             was_ready: false,
+            stillness: None,
             claimed: false,
         };
         self.agents.insert(name.clone(), entry);
@@ -401,6 +405,7 @@ impl Supervised for AgentRegistry {
         self.waiting.clear();
         self.receipts = 0;
         self.locating = false;
+        self.time_all_stillness(ctx);
         let all: Vec<_> = self.agents.iter().map(|(name, entry)| (name.clone(), entry.birth)).collect();
         for (name, birth) in all {
             let exit = self.agents.get(&name).and_then(|entry| {
@@ -500,7 +505,7 @@ impl Handler<ListExits> for AgentRegistry {
 impl Handler<StateChanged> for AgentRegistry {
     type Result = ();
 
-    fn handle(&mut self, changed: StateChanged, _: &mut Self::Context) {
+    fn handle(&mut self, changed: StateChanged, ctx: &mut Self::Context) {
         let _turn = self.life.turn();
         let StateChanged { name, from, to, because, dialog } = changed;
         if matches!(to, AgentState::Idle | AgentState::Working)
@@ -518,6 +523,7 @@ impl Handler<StateChanged> for AgentRegistry {
             };
             self.publish(ready);
         }
+        self.time_stillness(&name, to, ctx);
         self.publish(Event::AgentState { name, from, to, because, dialog });
     }
 }

@@ -188,6 +188,7 @@ impl House {
             model: None,
             size: TermSize::default(),
             session_ref: None,
+            idle_after: None,
             autonomy: Autonomy::Ask,
             process: Default::default(),
         }
@@ -671,4 +672,33 @@ async fn a_read_message_is_marked_with_the_agents_own_token_where_the_ack_does_n
     let reads = asked.iter().filter(|line| line.ends_with("/read")).count();
     assert_eq!(reads, 2, "never on the old engine, once each on the new one");
     assert!(!asked.iter().any(|line| line == "POST /v1/agents"), "nothing is registered again: {asked:?}");
+}
+
+impl House {
+    /// Waits for an event like this one.
+    async fn event(&mut self, is_it: impl Fn(&Event) -> bool) {
+        loop {
+            let told = timeout(PATIENCE, self.told.recv()).await.expect("no such event").unwrap();
+            if matches!(&told, Told::Event(event) if is_it(event)) {
+                return;
+            }
+        }
+    }
+}
+
+#[actix::test]
+async fn an_agent_that_stays_idle_is_told_about_each_time() {
+    let mut house = House::new();
+    house.up();
+    let spec = SpawnSpec { idle_after: Some(Duration::from_millis(1)), ..house.spec() };
+    let spawned = house.registry.post::<Spawn>().ask(|reply| Spawn { spec, origin: Origin::Api, reply });
+    house.bring_up().await;
+    spawned.await.unwrap().unwrap();
+    let change =
+        |from, to| StateChanged { name: name("ann"), from, to, because: String::new(), dialog: None };
+    for _ in 0..2 {
+        house.tell(change(AgentState::Working, AgentState::Idle));
+        house.event(|event| matches!(event, Event::AgentIdle { name, .. } if name.as_str() == "ann")).await;
+        house.tell(change(AgentState::Idle, AgentState::Working));
+    }
 }

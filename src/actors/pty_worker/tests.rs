@@ -102,6 +102,7 @@ fn spec(program: &str, args: &[&str], harness: Option<&str>) -> SpawnSpec {
         model: None,
         size: TermSize::default(),
         session_ref: None,
+        idle_after: None,
         autonomy: Autonomy::Ask,
         process: Default::default(),
     }

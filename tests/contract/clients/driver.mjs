@@ -66,7 +66,8 @@ try {
 
   // At once, as scripts do: nobody waits for more than the driver itself does.
   say('spawn');
-  const otter = await client.spawnPty({ name: 'otter', cli: 'cat', channels: ['general'] });
+  const otter = await client.spawnPty({ name: 'otter', cli: 'cat', channels: ['general'], idleThresholdSecs: 1 });
+  const idle = otter.waitForIdle(PATIENCE);
   assert.deepEqual([otter.name, otter.runtime], ['otter', 'pty']);
   const seal = await client.spawnCli({ name: 'seal', cli: 'cat', transport: 'pty', task: 'count the boats' });
   assert.equal(seal.name, 'seal');
@@ -87,6 +88,8 @@ try {
   await until('both are ready', () => ['otter', 'seal'].every((name) => client.getLastEvent('worker_ready', name)));
 
   await until('health', async () => (await client.healthCheck()).status === 'ok');
+
+  assert.deepEqual(await idle, { reason: 'idle', idleSecs: 1 });
 
   say('message');
   const stream = client.subscribeWorkerStream('otter')[Symbol.asyncIterator]();
