@@ -177,7 +177,7 @@ impl Event {
 
     fn write(&self, stream: &mut TcpStream) -> io::Result<()> {
         if let Some(name) = self.name {
-            write!(stream, "event: {name}\n")?;
+            writeln!(stream, "event: {name}")?;
         }
         write!(stream, "data: {}\n\n", self.data)
     }

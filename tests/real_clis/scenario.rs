@@ -54,7 +54,7 @@ pub(crate) fn ten_messages(cli: &Cli) {
         stage.until_rests();
         let id = stage.send(body, "wait");
         let delivered = stage.proof(&id);
-        println!("{}: {:>5} bytes, {delivered:?}", cli.program, body.len());
+        eprintln!("{}: {:>5} bytes, {delivered:?}", cli.program, body.len());
         assert_eq!(delivered.rung, cli.proof);
         stage.hears(&id, body);
         sent.push((id, body));
@@ -64,7 +64,7 @@ pub(crate) fn ten_messages(cli: &Cli) {
     for (id, body) in &sent {
         assert_eq!(stage.heard(id, body), Ok(1), "{id}");
     }
-    println!("{}: median of {}: {}", cli.program, times.len(), medians(&times));
+    eprintln!("{}: median of {}: {}", cli.program, times.len(), medians(&times));
 }
 
 /// A message comes while a turn runs, and does not disturb it.
