@@ -385,19 +385,23 @@ async fn a_start_that_cannot_be_is_refused_with_its_reason() {
     let refused = Rig::new(spec("sh", &[], Some("nonsense"))).started().await;
     assert_eq!(refused, Err(SpawnRefused::UnknownHarness("nonsense".into())));
 
-    let mut full = spec("echo", &["and", "mine"], Some("qwen"));
-    full.autonomy = Autonomy::Full;
-    let Err(SpawnRefused::DiedAtOnce(exit)) = Rig::new(full).started().await else { panic!("it lives") };
-    assert_eq!(
-        exit.last_output.trim(),
-        "--yolo and mine",
-        "what a rule set adds stands before what the caller said"
-    );
-
     let mut rig = Rig::shell("exit 3", None);
     let Err(SpawnRefused::DiedAtOnce(exit)) = rig.started().await else { panic!("it lives") };
     assert_eq!(exit.how(), "code 3");
     assert!(rig.book.borrow().exits.is_empty(), "nobody was told that it lived");
+}
+
+#[actix::test]
+async fn what_a_rule_set_adds_stands_before_what_the_caller_said() {
+    let mut full = spec("the-program", &["and", "mine"], Some("qwen"));
+    full.autonomy = Autonomy::Full;
+    // Shows the command line that it was to run.
+    full.process.wrapper = ["sh", "-c", "echo \"[$*]\"; exec sleep 1000", "sh"].map(str::to_owned).to_vec();
+    let mut rig = Rig::new(full);
+    rig.started().await.unwrap();
+    let screen = rig.shows("]").await.plain;
+    assert!(screen.contains("[the-program --yolo and mine]"), "{screen}");
+    rig.end().await;
 }
 
 #[actix::test]
