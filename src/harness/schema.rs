@@ -175,6 +175,9 @@ pub enum Newline {
 pub struct Submit {
     /// Submits, while the program reads keys. A program that reads lines gets a line feed.
     pub key: Keys,
+    /// Between the strokes of any keys here: shorter, and a program may take them for one key, or for a paste.
+    #[serde(rename = "stroke_gap_ms", deserialize_with = "ms")]
+    pub stroke_gap: Duration,
     /// How several lines are typed.
     pub newline: Newline,
     /// From the end of the text to the key: shorter, and it counts as a part of a paste.
@@ -361,6 +364,7 @@ impl Default for Submit {
     fn default() -> Self {
         Self {
             key: Keys::enter(),
+            stroke_gap: Duration::from_millis(100),
             newline: Newline::Paste,
             settle: Duration::from_millis(300),
             settle_quiet: Duration::from_millis(150),
@@ -380,6 +384,13 @@ impl Default for Busy {
             interrupt: None,
             interrupt_wait: Duration::from_secs(2),
         }
+    }
+}
+
+impl Submit {
+    /// How long to wait before each stroke of some keys: not before the first.
+    pub fn gaps(&self) -> impl Iterator<Item = Duration> + use<> {
+        std::iter::once(Duration::ZERO).chain(std::iter::repeat(self.stroke_gap))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Agents that end by themselves, or are ended by others.
 
 use nix::sys::signal::Signal;
+use serde_json::json;
 
 use crate::support::{House, TestEngine, agents, expect, processes, until};
 
@@ -28,6 +29,26 @@ fn an_exit_code_is_reported_and_the_agent_leaves_the_engine() {
     gone(&house, &engine, &node, "quitter");
     // Its name is free again.
     house.spawn("quitter", agents::READER);
+}
+
+#[test]
+fn a_release_types_the_quit_keys_apart_before_any_signal() {
+    let house = House::embedded()
+        .rules("otter", "name = 'otter'\nquit = 'q w'\ncomposer = { kind = 'never' }\nproof = 'consumed'\n")
+        .start();
+    house.until_live();
+    let events = house.events();
+    // Deaf to signals; a read each for two keys, then a code of its own.
+    let script = "trap '' HUP TERM; stty -icanon -echo; echo here
+        one=$(dd bs=8 count=1 2>/dev/null); two=$(dd bs=8 count=1 2>/dev/null)
+        [ \"$one $two\" = 'q w' ] && exit 9; exec sleep 1000";
+    let mut body = house.spawn_request("quitter", script, &[]);
+    body["harness"] = json!("otter");
+    let answer = house.call("POST", "/api/spawn", Some(&body));
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    house.release("quitter");
+    let exited = events.wait("agent_exited", "quitter");
+    assert_eq!((&exited["code"], &exited["signal"]), (&9.into(), &serde_json::Value::Null), "{exited}");
 }
 
 #[test]

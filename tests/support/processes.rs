@@ -65,3 +65,8 @@ pub(crate) fn descriptors(pid: u32) -> Vec<String> {
     let targets = open.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
     targets.map(|target| target.display().to_string()).collect()
 }
+
+/// How many threads it has.
+pub(crate) fn threads(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/task")).unwrap().count()
+}

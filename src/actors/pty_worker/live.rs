@@ -9,7 +9,7 @@ use tracing::{debug, warn};
 
 use super::{ROUNDS, desk::Desk, transcript::Transcript, watch::Watch};
 use crate::{
-    harness::Harness,
+    harness::{Harness, Keys},
     ids::AgentName,
     messages::{process::EndedBy, pty::Terminate},
     pty::{
@@ -132,7 +132,7 @@ impl Live {
     /// Writes what the kernel takes.
     fn write(&mut self, now: Instant) -> bool {
         let mut wrote = false;
-        while let Some(offer) = self.desk.offer() {
+        while let Some(offer) = self.desk.offer(now) {
             match self.terminal.try_write(offer) {
                 Ok(0) => break,
                 Ok(taken) => {
@@ -208,14 +208,12 @@ impl Live {
         self.ending = Some((Ladder::new(ladder::Policy { polite, force, within }), now, by));
     }
 
-    /// Types the quit keys behind what is being typed, each on its own: a program may take keys that it reads at
-    /// once for a paste.
+    /// Types the quit keys behind what is being typed.
     fn type_quit_keys(&mut self) {
-        for stroke in self.chosen.quit.iter().flat_map(|keys| keys.strokes()) {
-            if self.desk.stroke(stroke.as_bytes().to_vec()).is_err() {
-                // A full queue is read by nobody: the signals come next.
-                return;
-            }
+        let strokes = self.chosen.quit.iter().flat_map(Keys::strokes);
+        if let Err(waiting) = self.desk.strokes(strokes.map(|stroke| stroke.as_bytes().to_vec())) {
+            // A full queue is read by nobody: the signals come next.
+            debug!(waiting, "quit keys find no room");
         }
     }
 
@@ -239,7 +237,7 @@ impl Live {
 
     /// True while the child has something to read, or the kernel no room for more.
     pub(super) fn awaits_reader(&self, now: Instant) -> bool {
-        !self.hung_up && !self.deaf && (self.desk.offer().is_some() || self.desk.look_after(now).is_some())
+        !self.hung_up && !self.deaf && (self.desk.offer(now).is_some() || self.desk.look_after(now).is_some())
     }
 }
 

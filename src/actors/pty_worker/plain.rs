@@ -361,9 +361,9 @@ mod tests {
         /// Writes what the window allows; none of it arrives yet.
         fn send(&mut self, end: LineEnd<'_>) {
             self.lane.fill(&mut self.writer, end, self.now);
-            while let Some(offer) = self.writer.offer() {
+            while let Some(offer) = self.writer.offer(self.now) {
                 let n = offer.len();
-                if let Some(taken) = self.writer.took(n) {
+                if let Some(taken) = self.writer.took(n, self.now) {
                     self.lane.took(&taken, self.now);
                 }
             }
@@ -493,7 +493,7 @@ mod tests {
     fn a_persons_keystrokes_make_only_an_empty_queue_a_proof() {
         let mut world = World::new();
         world.lane.offer(id(1), "hello".into());
-        world.writer.push_input(b"oops\x15".to_vec()).unwrap();
+        world.writer.push_input(b"oops\x15".to_vec(), Duration::ZERO).unwrap();
         world.write(LINES);
         world.pass(50);
         // The line editor ate the person's five bytes, so the kernel counts six.

@@ -3,7 +3,10 @@
 //! Messages, answers to terminal queries and keystrokes of a person all go through here; an item that has
 //! begun is finished before the next one begins, however often the kernel takes only a part of it.
 
-use std::collections::VecDeque;
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use crate::ids::DeliveryId;
 
@@ -38,12 +41,22 @@ pub(super) struct Taken {
     pub end: u64,
 }
 
+#[derive(Debug)]
+struct Item {
+    kind: Kind,
+    bytes: Vec<u8>,
+    /// It begins no sooner than this after the end of the one before it.
+    gap: Duration,
+}
+
 /// The FIFO.
 #[derive(Debug, Default)]
 pub(super) struct Writer {
-    queue: VecDeque<(Kind, Vec<u8>)>,
+    queue: VecDeque<Item>,
     /// Bytes of the first item that the kernel has.
     begun: usize,
+    /// When the kernel had the last item whole.
+    ended: Option<Instant>,
     /// Bytes that the kernel has taken in all.
     taken: u64,
     /// Bytes queued in all, taken or not.
@@ -56,12 +69,12 @@ pub(super) struct Writer {
 impl Writer {
     /// Queues a part of a message.
     pub(super) fn push_message(&mut self, id: DeliveryId, bytes: Vec<u8>) {
-        self.push(Kind::Message(id), bytes);
+        self.push(Kind::Message(id), bytes, Duration::ZERO);
     }
 
-    /// Queues the key that submits it.
-    pub(super) fn push_submit(&mut self, id: DeliveryId, key: &[u8]) {
-        self.push(Kind::Submit(id), key.to_vec());
+    /// Queues a key that submits it, no sooner than `gap` after what goes before it.
+    pub(super) fn push_submit(&mut self, id: DeliveryId, key: &[u8], gap: Duration) {
+        self.push(Kind::Submit(id), key.to_vec(), gap);
     }
 
     /// Queues an answer; says whether there was room.
@@ -70,46 +83,56 @@ impl Writer {
             return false;
         }
         self.answers_waiting += bytes.len();
-        self.push(Kind::Answer, bytes);
+        self.push(Kind::Answer, bytes, Duration::ZERO);
         true
     }
 
-    /// Queues keystrokes and gives them a number, or says how many bytes wait already.
-    pub(super) fn push_input(&mut self, bytes: Vec<u8>) -> Result<u64, usize> {
+    /// Queues keystrokes, no sooner than `gap` after what goes before them, and gives them a number; or says how many
+    /// bytes wait already.
+    pub(super) fn push_input(&mut self, bytes: Vec<u8>, gap: Duration) -> Result<u64, usize> {
         if self.input_waiting + bytes.len() > INPUT_MAX {
             return Err(self.input_waiting);
         }
         self.input_waiting += bytes.len();
         self.inputs += 1;
-        self.push(Kind::Input(self.inputs), bytes);
+        self.push(Kind::Input(self.inputs), bytes, gap);
         Ok(self.inputs)
     }
 
-    fn push(&mut self, kind: Kind, bytes: Vec<u8>) {
+    fn push(&mut self, kind: Kind, bytes: Vec<u8>, gap: Duration) {
         // An empty item could never be reported as taken.
         if !bytes.is_empty() {
             self.queued += bytes.len() as u64;
-            self.queue.push_back((kind, bytes));
+            self.queue.push_back(Item { kind, bytes, gap });
         }
     }
 
-    /// The next bytes for the kernel.
-    pub(super) fn offer(&self) -> Option<&[u8]> {
-        let (_, bytes) = self.queue.front()?;
-        let rest = bytes.get(self.begun..)?;
+    /// The next bytes for the kernel; none before [`due`](Self::due).
+    pub(super) fn offer(&self, now: Instant) -> Option<&[u8]> {
+        if self.due().is_some_and(|due| due > now) {
+            return None;
+        }
+        let rest = self.queue.front()?.bytes.get(self.begun..)?;
         Some(&rest[..rest.len().min(OFFER_MAX)])
     }
 
+    /// When the next item may begin, if it has to keep its distance.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let next = self.queue.front().filter(|next| self.begun == 0 && !next.gap.is_zero())?;
+        Some(self.ended? + next.gap)
+    }
+
     /// The kernel took so many of the offered bytes. Says so when the item is complete.
-    pub(super) fn took(&mut self, bytes: usize) -> Option<Taken> {
+    pub(super) fn took(&mut self, bytes: usize, now: Instant) -> Option<Taken> {
         self.begun += bytes;
         self.taken += bytes as u64;
-        let len = self.queue.front()?.1.len();
+        let len = self.queue.front()?.bytes.len();
         if self.begun < len {
             return None;
         }
         self.begun = 0;
-        let (kind, _) = self.queue.pop_front()?;
+        self.ended = Some(now);
+        let Item { kind, .. } = self.queue.pop_front()?;
         match kind {
             Kind::Answer => self.answers_waiting -= len,
             Kind::Input(_) => self.input_waiting -= len,
@@ -130,8 +153,8 @@ impl Writer {
 
     /// The message of which the kernel has a part.
     pub(super) fn begun(&self) -> Option<&DeliveryId> {
-        match self.queue.front() {
-            Some((Kind::Message(id) | Kind::Submit(id), _)) if self.begun > 0 => Some(id),
+        match &self.queue.front()?.kind {
+            Kind::Message(id) | Kind::Submit(id) if self.begun > 0 => Some(id),
             _ => None,
         }
     }
@@ -143,7 +166,7 @@ impl Writer {
 
     /// True when a part of this message waits, begun or not.
     pub(super) fn holds(&self, id: &DeliveryId) -> bool {
-        self.queue.iter().any(|(kind, _)| matches!(kind, Kind::Message(m) | Kind::Submit(m) if m == id))
+        self.queue.iter().any(|item| matches!(&item.kind, Kind::Message(m) | Kind::Submit(m) if m == id))
     }
 }
 
@@ -153,10 +176,11 @@ mod tests {
 
     fn drain(writer: &mut Writer, at_most: usize) -> (Vec<u8>, Vec<Taken>) {
         let (mut out, mut taken) = (Vec::new(), Vec::new());
-        while let Some(offer) = writer.offer() {
+        let now = Instant::now();
+        while let Some(offer) = writer.offer(now) {
             let n = offer.len().min(at_most);
             out.extend_from_slice(&offer[..n]);
-            taken.extend(writer.took(n));
+            taken.extend(writer.took(n, now));
         }
         (out, taken)
     }
@@ -167,8 +191,8 @@ mod tests {
             let mut writer = Writer::default();
             writer.push_message("d1".into(), vec![b'a'; 5000]);
             assert!(writer.push_answer(b"bb".to_vec()));
-            let input = writer.push_input(b"ccc".to_vec()).unwrap();
-            writer.push_submit("d1".into(), b"\r");
+            let input = writer.push_input(b"ccc".to_vec(), Duration::ZERO).unwrap();
+            writer.push_submit("d1".into(), b"\r", Duration::ZERO);
             assert!(writer.holds(&"d1".into()));
             let (out, taken) = drain(&mut writer, at_most);
             assert_eq!(out, [vec![b'a'; 5000], b"bbccc\r".to_vec()].concat());
@@ -190,12 +214,35 @@ mod tests {
     #[test]
     fn what_waits_is_bounded_and_the_bound_opens_again() {
         let mut writer = Writer::default();
-        assert!(writer.push_input(vec![0; INPUT_MAX]).is_ok());
-        assert_eq!(writer.push_input(vec![0]), Err(INPUT_MAX));
+        assert!(writer.push_input(vec![0; INPUT_MAX], Duration::ZERO).is_ok());
+        assert_eq!(writer.push_input(vec![0], Duration::ZERO), Err(INPUT_MAX));
         assert!(writer.push_answer(vec![0; ANSWERS_MAX]));
         assert!(!writer.push_answer(vec![0]));
         drain(&mut writer, 1024);
-        assert!(writer.push_input(vec![0]).is_ok() && writer.push_answer(vec![0]));
+        assert!(writer.push_input(vec![0], Duration::ZERO).is_ok() && writer.push_answer(vec![0]));
+    }
+
+    #[test]
+    fn an_item_keeps_its_distance_from_the_one_before_it() {
+        let (mut writer, mut now) = (Writer::default(), Instant::now());
+        let gap = Duration::from_millis(100);
+        // Nothing went before the first one.
+        for key in [b"a", b"b"] {
+            writer.push_submit("d1".into(), key, gap);
+        }
+        assert!(writer.push_answer(b"c".to_vec()));
+        assert_eq!(writer.offer(now), Some(&b"a"[..]));
+        assert!(writer.took(1, now).is_some());
+        now += gap / 2;
+        assert_eq!(
+            (writer.offer(now), writer.due()),
+            (None, Some(now + gap / 2)),
+            "and nothing overtakes it"
+        );
+        now += gap / 2;
+        assert_eq!(writer.offer(now), Some(&b"b"[..]));
+        assert!(writer.took(1, now).is_some());
+        assert_eq!((writer.offer(now), writer.due()), (Some(&b"c"[..]), None));
     }
 
     #[test]

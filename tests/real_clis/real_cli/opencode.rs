@@ -12,7 +12,7 @@ const OPENCODE: Cli = Cli {
     args: &[],
     configure,
     proof: "submitted",
-    steers_at_once: false,
+    steers_at_once: true,
     quit_asks: None,
 };
 

@@ -138,8 +138,9 @@ impl Desk {
 
     fn press(&mut self, lead: &DeliveryId, keys: Option<&Keys>) {
         self.consumed = None;
-        for stroke in keys.into_iter().flat_map(Keys::strokes) {
-            self.writer.push_submit(lead.clone(), stroke.as_bytes());
+        let strokes = keys.into_iter().flat_map(Keys::strokes);
+        for (stroke, gap) in strokes.zip(self.harness.submit.gaps()) {
+            self.writer.push_submit(lead.clone(), stroke.as_bytes(), gap);
         }
     }
 

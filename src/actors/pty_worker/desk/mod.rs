@@ -272,15 +272,21 @@ impl Desk {
             && (self.screen.bracketed_paste() || !self.screen.bracketed_paste_seen());
         let resting = into_composer.then(|| before_cursor(&self.screen));
         let keys = bytes.clone();
-        let number = self.stroke(bytes)?;
+        self.consumed = None;
+        let number = self.writer.push_input(bytes, Duration::ZERO)?;
         self.person.types(&keys, resting, now);
         Ok(number)
     }
 
-    /// One stroke of the broker's own: its number, or how many bytes wait already.
-    pub(crate) fn stroke(&mut self, bytes: Vec<u8>) -> Result<u64, usize> {
+    /// Strokes of the broker's own, apart from each other: the number of the last one, or how many bytes wait
+    /// already.
+    pub(crate) fn strokes(&mut self, strokes: impl Iterator<Item = Vec<u8>>) -> Result<u64, usize> {
         self.consumed = None;
-        self.writer.push_input(bytes)
+        let mut last = 0;
+        for (stroke, gap) in strokes.zip(self.harness.submit.gaps()) {
+            last = self.writer.push_input(stroke, gap)?;
+        }
+        Ok(last)
     }
 
     /// The dialog that is open.
@@ -295,23 +301,19 @@ impl Desk {
         expected: Option<&DialogId>,
     ) -> Result<(u64, DialogId), AnswerRefused> {
         let (id, keys) = self.dialogs.keys(choice, expected, self.screen.application_cursor())?;
-        let mut last = 0;
-        // Each on its own: a program may take keys that it reads at once for a paste.
-        for stroke in keys {
-            last = self.stroke(stroke).map_err(PtyRefused::InputFull)?;
-        }
+        let last = self.strokes(keys.into_iter()).map_err(PtyRefused::InputFull)?;
         Ok((last, id))
     }
 
     /// The next bytes for the kernel.
-    pub(crate) fn offer(&self) -> Option<&[u8]> {
-        self.writer.offer()
+    pub(crate) fn offer(&self, now: Instant) -> Option<&[u8]> {
+        self.writer.offer(now)
     }
 
     /// The kernel took so many of them.
     pub(crate) fn took(&mut self, bytes: usize, now: Instant) {
         self.consumed = None;
-        let Some(taken) = self.writer.took(bytes) else { return };
+        let Some(taken) = self.writer.took(bytes, now) else { return };
         self.taken(&taken, now);
     }
 
@@ -371,7 +373,8 @@ impl Desk {
         };
         // A step may wait for a whole frame although its time has come.
         let person = self.person.typing_until(now);
-        let next = [gate, lane, person].into_iter().flatten().min();
+        let stroke = self.writer.due();
+        let next = [gate, lane, person, stroke].into_iter().flatten().min();
         next.map(|at| at.max(now + if self.screen.is_complete() { STEP_MIN } else { FRAME_STEP }))
     }
 

@@ -1,7 +1,10 @@
 //! The work against a kernel and a child that are moved by hand.
 
 use super::*;
-use crate::messages::delivery::{Inject, Mode, Note};
+use crate::{
+    harness::Steer,
+    messages::delivery::{Inject, Mode, Note},
+};
 
 /// A desk, a clock, and a kernel and child that take and read everything at once unless told not to.
 struct World {
@@ -58,7 +61,7 @@ impl World {
     fn turn(&mut self) {
         for _ in 0..4 {
             self.desk.work(false, self.now);
-            while let Some(offer) = self.desk.offer() {
+            while let Some(offer) = self.desk.offer(self.now) {
                 self.typed.extend_from_slice(offer);
                 let len = offer.len();
                 self.desk.took(len, self.now);
@@ -447,6 +450,28 @@ fn a_steering_message_stops_the_turn_once_and_goes_before_those_that_wait() {
     assert_eq!(world.steps("steer1").last(), Some(&InjectStep::Proven(Rung::Submitted)));
     assert_eq!(world.times_typed("d1"), 1);
     assert_eq!(world.typed().matches("\x1b").count(), 5, "two pastes and one interrupt: {:?}", world.typed());
+}
+
+#[test]
+fn keys_of_two_strokes_go_out_apart() {
+    let mut rules = Harness::by_name("generic").unwrap().clone();
+    rules.busy.steer = Steer::Interrupt;
+    rules.busy.interrupt = "esc esc".parse().ok();
+    let mut world = World::of(Box::leak(Box::new(rules)));
+    world.output(COMPOSER);
+    world.pass(2000);
+    world.output(WORKING);
+    world.inject("steer1");
+    assert_eq!(world.typed(), "\x1b");
+    assert!(
+        world.desk.wake(world.now).is_some_and(|at| at <= world.now + world.desk.harness.submit.stroke_gap)
+    );
+    // What follows stays behind the second stroke.
+    world.desk.input(b"x".to_vec(), world.now).unwrap();
+    world.pass(90);
+    assert_eq!(world.typed(), "\x1b");
+    world.pass(10);
+    assert_eq!(world.typed(), "\x1b\x1bx");
 }
 
 #[test]
