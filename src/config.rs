@@ -16,6 +16,7 @@ mod file;
 mod resolve;
 
 pub use env::Env;
+pub(crate) use resolve::STATE_BELOW_CWD;
 pub use resolve::{Asked, ConfigErrors, Form, Problem, check, check_instance, load, load_catalogue};
 
 /// Everything that a running broker was told.

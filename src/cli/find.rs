@@ -8,11 +8,9 @@ use super::{
     connection::{Connection, FILE_NAME, Unreadable},
 };
 use crate::{
-    config::{Env, env},
+    config::{Env, STATE_BELOW_CWD as STATE_BELOW, env},
     ids::ApiKey,
 };
-
-const STATE_BELOW: &str = ".agentworkforce/relay";
 
 /// The options of every client command.
 #[derive(Clone, Debug, Default, clap::Args)]

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, path::PathBuf};
 
 use super::{Exit, Failure, broker, ui};
-use crate::config::{self, Asked, EngineChoice, Env, Form};
+use crate::config::{self, Asked, EngineChoice, Env, Form, STATE_BELOW_CWD};
 
 /// `relay-broker up`
 #[derive(Debug, clap::Args)]
@@ -59,13 +59,18 @@ pub(super) fn run(args: Args, env: &Env) -> Result<Exit, Failure> {
         EngineChoice::Remote { base_url, .. } => base_url.clone(),
     };
     let state_dir = config.state_dir.display().to_string();
+    // Where clients find it by themselves they need no more than the command.
+    let place = match config.state_dir.ends_with(STATE_BELOW_CWD) {
+        true => String::new(),
+        false => format!("--state-dir '{state_dir}' "),
+    };
     broker::run(config, |listening| {
         ui::line(&format!(
             "API listening on {url}\n\
              engine  {engine}\n\
              state   {state_dir}\n\
-             next    relay-broker spawn alice -- bash      (in another terminal)\n        \
-             relay-broker send alice hello\n\
+             next    relay-broker spawn {place}alice -- bash      (in another terminal)\n        \
+             relay-broker send {place}alice hello\n\
              Ctrl-C ends the broker and its agents",
             url = listening.url
         ))
