@@ -6,8 +6,11 @@
 
 use std::{fmt, sync::Arc};
 
+use rand::RngExt;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 
 macro_rules! opaque_id {
     ($(#[$doc:meta])* $name:ident) => {
@@ -85,6 +88,12 @@ macro_rules! secret {
             pub fn expose(&self) -> &str {
                 self.0.expose_secret()
             }
+
+            /// True when this is it. How long the comparison takes does not tell how much of it was right, or
+            /// how long the secret is.
+            pub fn is(&self, given: &[u8]) -> bool {
+                Sha256::digest(self.expose()).ct_eq(&Sha256::digest(given)).into()
+            }
         }
 
         impl From<String> for $name {
@@ -148,8 +157,19 @@ opaque_id!(
     /// One life of an agent's process, drawn when it is started.
     SpawnId
 );
+opaque_id!(
+    /// Something that an agent has handed in, drawn when it is taken.
+    ResultId
+);
 
 impl SpawnId {
+    /// A new one.
+    pub fn random() -> Self {
+        uuid::Uuid::new_v4().to_string().into()
+    }
+}
+
+impl ResultId {
     /// A new one.
     pub fn random() -> Self {
         uuid::Uuid::new_v4().to_string().into()
@@ -190,6 +210,17 @@ secret!(
     /// Guards the local HTTP API of this broker.
     ApiKey
 );
+secret!(
+    /// `ar_…`: hands in results of one life of one agent's process, and nothing else.
+    ResultToken
+);
+
+impl ResultToken {
+    /// A new one, of 128 bits.
+    pub fn random() -> Self {
+        format!("ar_{:032x}", rand::rng().random::<u128>()).into()
+    }
+}
 
 /// The longest agent name, in bytes (spec/api: names are `[A-Za-z0-9._-]{1,64}`).
 pub const AGENT_NAME_MAX: usize = 64;
@@ -254,6 +285,15 @@ impl fmt::Debug for AgentName {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_whole_secret_is_it() {
+        let key = ApiKey::from("br_0123");
+        assert!(key.is(b"br_0123"));
+        for wrong in [&b""[..], b"br_012", b"br_01234", b"BR_0123", b"br_0123 "] {
+            assert!(!key.is(wrong));
+        }
+    }
 
     #[test]
     fn names_that_could_leave_a_directory_or_a_line_are_refused() {

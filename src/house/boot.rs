@@ -58,9 +58,10 @@ struct StoredWorkspace {
     key_hash: String,
 }
 
-/// Finds engine, workspace and identity.
+/// Finds engine, workspace and identity. Agents are told where the local API is.
 pub(super) async fn boot(
     config: &Config,
+    api_url: &str,
     journal: &Journal,
     readiness: &ReadinessBoard,
 ) -> anyhow::Result<Booted> {
@@ -130,6 +131,7 @@ pub(super) async fn boot(
             embedded: config.engine == EngineChoice::Embedded,
             handlers: config.handlers.clone(),
             actions: config.actions.clone(),
+            result_url: format!("{api_url}{}", http::RESULT_PATH),
         },
     };
     let shown = http::Workspace {

@@ -117,6 +117,7 @@ async fn live(
             dead_letters: rooms.registry.post(),
             exits: rooms.registry.post(),
             redeliver: rooms.registry.post(),
+            result: rooms.registry.post(),
             subscribe: rooms.hub.post(),
             replay: rooms.hub.post(),
             shutdown: rooms.supervisor.post(),
@@ -126,7 +127,7 @@ async fn live(
         readiness.clone(),
     )?;
     let url = format!("http://{}", http.addr());
-    on_listening(&Listening { url, port: http.addr().port(), api_key: config.api.key.clone() })?;
+    on_listening(&Listening { url: url.clone(), port: http.addr().port(), api_key: config.api.key.clone() })?;
 
     let (endings, mut ending) = mpsc::unbounded_channel();
     let arbiters = pty_arbiters();
@@ -143,7 +144,7 @@ async fn live(
 
     // Engine and workspace may take long, or for ever; the house can be ended meanwhile.
     let booted = tokio::select! {
-        booted = boot::boot(&config, &journal, &readiness) => Ok(booted?),
+        booted = boot::boot(&config, &url, &journal, &readiness) => Ok(booted?),
         ended = end(&mut signals, &mut ending, &rooms) => Err(ended),
     };
     let (engine, ended) = match booted {

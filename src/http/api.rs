@@ -11,11 +11,7 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
-    HttpConfig, HttpDoors, Workspace,
-    auth::{Failures, KeyCheck},
-    error::ApiError,
-    hosts::Hosts,
-    lease::Lease,
+    HttpConfig, HttpDoors, Workspace, auth::Failures, error::ApiError, hosts::Hosts, lease::Lease,
     writers::Writers,
 };
 use crate::{
@@ -41,7 +37,6 @@ pub(super) struct Api {
     pub(super) readiness: ReadinessBoard,
     pub(super) started: Instant,
     pub(super) hosts: Hosts,
-    pub(super) key: KeyCheck,
     pub(super) lease: Option<Lease>,
     pub(super) streams: Streams,
     pub(super) writers: Writers,

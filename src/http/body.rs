@@ -23,8 +23,20 @@ const BODY_TIME: Duration = Duration::from_secs(10);
 /// 415 for another content type, 413 over [`BODY_MAX`], 408 when it does not arrive in time, 400 for
 /// anything that is not such an object.
 pub(super) async fn object<T: DeserializeOwned>(req: &HttpRequest, body: Payload) -> Result<T, ApiError> {
+    object_within(BODY_MAX, req, body).await
+}
+
+/// The body as a JSON object of at most `max` bytes.
+///
+/// # Errors
+/// As [`object`].
+pub(super) async fn object_within<T: DeserializeOwned>(
+    max: usize,
+    req: &HttpRequest,
+    body: Payload,
+) -> Result<T, ApiError> {
     is_json(req)?;
-    parse(&read(req, body).await?)
+    parse(&read(max, req, body).await?)
 }
 
 /// The body as a JSON object, or the default when there is none.
@@ -35,7 +47,7 @@ pub(super) async fn object_or_default<T: DeserializeOwned + Default>(
     req: &HttpRequest,
     body: Payload,
 ) -> Result<T, ApiError> {
-    let bytes = read(req, body).await?;
+    let bytes = read(BODY_MAX, req, body).await?;
     if bytes.is_empty() {
         return Ok(T::default());
     }
@@ -66,31 +78,31 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     })
 }
 
-async fn read(req: &HttpRequest, body: Payload) -> Result<Bytes, ApiError> {
+async fn read(max: usize, req: &HttpRequest, body: Payload) -> Result<Bytes, ApiError> {
     let announced = req.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    if announced.and_then(|length| length.parse().ok()).is_some_and(|length: usize| length > BODY_MAX) {
-        return Err(too_large());
+    if announced.and_then(|length| length.parse().ok()).is_some_and(|length: usize| length > max) {
+        return Err(too_large(max));
     }
     let late = |_| {
         let message = format!("the body did not arrive within {BODY_TIME:?}");
         ApiError::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", message)
     };
-    tokio::time::timeout(BODY_TIME, collect(body)).await.map_err(late)?
+    tokio::time::timeout(BODY_TIME, collect(max, body)).await.map_err(late)?
 }
 
-async fn collect(mut body: Payload) -> Result<Bytes, ApiError> {
+async fn collect(max: usize, mut body: Payload) -> Result<Bytes, ApiError> {
     let mut bytes = BytesMut::new();
     while let Some(chunk) = body.next().await {
         let chunk = chunk.map_err(|error| ApiError::invalid(format!("the body broke off: {error}")))?;
-        if bytes.len() + chunk.len() > BODY_MAX {
-            return Err(too_large());
+        if bytes.len() + chunk.len() > max {
+            return Err(too_large(max));
         }
         bytes.extend_from_slice(&chunk);
     }
     Ok(bytes.freeze())
 }
 
-fn too_large() -> ApiError {
-    let message = format!("the body is larger than {BODY_MAX} bytes");
+fn too_large(max: usize) -> ApiError {
+    let message = format!("the body is larger than {max} bytes");
     ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", message)
 }

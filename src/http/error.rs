@@ -57,6 +57,11 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "invalid_request", message)
     }
 
+    /// No key, or a wrong one.
+    pub(super) fn unauthorized(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
+    }
+
     /// No such agent.
     pub(super) fn no_agent(name: &str) -> Self {
         let message = format!("no agent named `{name}`; `relay-broker ps` lists them");

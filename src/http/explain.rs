@@ -307,6 +307,8 @@ mod tests {
             msg_id: "m3".into(),
             seq: Seq(3),
             from: "bob".into(),
+            queued_at_ms: 1_000,
+            attempts: 1,
             rung,
             waiting_for: waiting_for.into(),
         };

@@ -16,11 +16,11 @@ use actix_web::{
 use tracing::debug;
 use uuid::Uuid;
 
-use super::{api::Api, auth::bearer, connection::Connection, error::ApiError};
+use super::{agent_result, api::Api, auth, connection::Connection, error::ApiError};
 use crate::messages::readiness::Readiness;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+static API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 /// The longest request id that is taken over from a client.
 const REQUEST_ID_MAX: usize = 64;
 
@@ -93,7 +93,8 @@ async fn admit(req: &ServiceRequest) -> Result<(), Refusal> {
     if let Readiness::Starting { doing } = api.readiness.get() {
         return Err(Refusal::Starting(doing));
     }
-    if req.path() == "/readyz" {
+    // A result has a key of its own, which only the registry knows.
+    if matches!(req.path(), "/readyz" | agent_result::PATH) {
         return Ok(());
     }
     Ok(authorize(api, req.headers()).await?)
@@ -123,20 +124,19 @@ fn is_for_us(api: &Api, req: &ServiceRequest) -> Result<(), ApiError> {
 }
 
 async fn authorize(api: &Api, headers: &HeaderMap) -> Result<(), ApiError> {
-    let plain = headers.get_all(API_KEY).map(HeaderValue::as_bytes);
-    let bearers = headers.get_all(header::AUTHORIZATION).filter_map(|value| bearer(value.as_bytes()));
-    let mut given = plain.chain(bearers).peekable();
-    let refuse = |message| ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message);
+    let mut given = auth::shown(headers, &API_KEY).peekable();
     if given.peek().is_none() {
-        return Err(refuse(
+        return Err(ApiError::unauthorized(
             "no API key: send the `api_key` of connection.json as `X-API-Key` or `Authorization: Bearer`",
         ));
     }
-    if given.any(|key| api.key.accepts(key)) {
+    if given.any(|key| api.config.key.is(key)) {
         return Ok(());
     }
     tokio::time::sleep(api.wrong_key(Instant::now())).await;
-    Err(refuse("this is not the API key of this broker: use the `api_key` of its connection.json"))
+    Err(ApiError::unauthorized(
+        "this is not the API key of this broker: use the `api_key` of its connection.json",
+    ))
 }
 
 /// The client's own id when it is harmless, else a new one.

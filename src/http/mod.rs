@@ -4,6 +4,7 @@
 //! was lured here gets no further), readiness (503 until the house is built), API key. See `guard`.
 //! Every refusal has the one envelope of [`mod@error`].
 
+mod agent_result;
 mod agents;
 mod api;
 mod auth;
@@ -50,7 +51,6 @@ use tracing::error;
 
 use self::{
     api::{Api, Streams},
-    auth::KeyCheck,
     connection::Connection,
     error::ApiError,
     hosts::Hosts,
@@ -67,11 +67,15 @@ use crate::{
         process::ListExits,
         readiness::ReadinessBoard,
         release::Release,
+        result::SubmitResult,
         send::SendMessage,
         spawn::{FindAgent, ListAgents, Spawn},
     },
     supervision::{Directory, Post},
 };
+
+/// Where agents hand in their results.
+pub use self::agent_result::PATH as RESULT_PATH;
 
 /// For the head of a request.
 const HEAD_TIME: Duration = Duration::from_secs(5);
@@ -89,7 +93,7 @@ pub struct HttpConfig {
     pub bind: IpAddr,
     /// 0 lets the system pick.
     pub port: u16,
-    /// Opens everything but `/health` and `/readyz`.
+    /// Opens everything but `/health`, `/readyz` and `/api/agent-result`.
     pub key: ApiKey,
     /// The broker's version.
     pub version: &'static str,
@@ -165,6 +169,8 @@ pub struct HttpDoors {
     /// To the registry.
     pub exits: Post<ListExits>,
     /// To the registry.
+    pub result: Post<SubmitResult>,
+    /// To the registry.
     pub redeliver: Post<RedeliverLetters>,
     /// To the registry.
     pub channels: Post<ChangeChannels>,
@@ -232,7 +238,6 @@ pub fn serve(
     }
     let api = Data::new(Api {
         hosts: Hosts::new(addr),
-        key: KeyCheck::new(&config.key),
         started: Instant::now(),
         lease,
         streams: streams.clone(),
@@ -302,6 +307,7 @@ fn routes(app: &mut ServiceConfig, faults: bool) {
     at("/api/input/{name}", "POST", vec![post().to(agents::input)]);
     at("/api/input/{name}/stream", "GET", vec![get().to(input_stream::open)]);
     at("/api/resize/{name}", "POST", vec![post().to(agents::resize)]);
+    at(agent_result::PATH, "POST", vec![post().to(agent_result::submit)]);
     at("/api/crash-insights", "GET", vec![get().to(crash_insights::list)]);
     at("/api/dead-letters", "GET", vec![get().to(dead_letters::list)]);
     at("/api/dead-letters/redeliver", "POST", vec![post().to(dead_letters::redeliver)]);

@@ -8,6 +8,7 @@ use std::{
 
 use actix_web::http::StatusCode;
 use serde::{Deserialize, de::IgnoredAny};
+use serde_json::Value;
 
 use super::{error::ApiError, process_body::ProcessBody};
 use crate::{
@@ -19,6 +20,9 @@ use crate::{
         spawn::{Autonomy, SpawnSpec},
     },
 };
+
+/// Where an agent's tools look for what a result should be like.
+const RESULT_SCHEMA: &str = "AGENT_RELAY_RESULT_SCHEMA";
 
 /// The body. Unknown fields are accepted.
 #[derive(Debug, Default, Deserialize)]
@@ -50,6 +54,9 @@ pub(super) struct SpawnBody {
     session_id: Option<String>,
     #[serde(alias = "idleThresholdSecs")]
     idle_threshold_secs: Option<u64>,
+    /// Shown to the agent as it is: nothing here checks a result against it.
+    #[serde(alias = "agentResultSchema")]
+    agent_result_schema: Option<Value>,
     #[serde(flatten)]
     process: ProcessBody,
 }
@@ -112,6 +119,9 @@ impl SpawnBody {
             command(given(config.command).or(self.command), config.args, self.cli, self.args)?;
         let mut env = self.env.unwrap_or_default();
         env.extend(config.env.unwrap_or_default());
+        if let Some(schema) = self.agent_result_schema {
+            env.insert(RESULT_SCHEMA.to_owned(), schema.to_string());
+        }
         if let Some(bad) = env.keys().find(|key| key.is_empty() || key.contains(['=', '\0'])) {
             return Err(ApiError::invalid(format!("`{bad}` cannot name an environment variable")));
         }

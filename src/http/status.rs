@@ -101,6 +101,7 @@ pub(super) async fn status(api: Data<Api>) -> Result<HttpResponse, ApiError> {
 
 /// The newest delivery of each agent that is still under way; those behind it are only counted.
 fn pending_deliveries(api: &Api) -> Vec<Value> {
+    let now_ms = unix_ms(SystemTime::now());
     let waiting = |(agent, cursor): (String, crate::messages::delivery::CursorView)| {
         let last = cursor.last.filter(|last| last.seq > cursor.acked)?;
         Some(json!({
@@ -109,9 +110,9 @@ fn pending_deliveries(api: &Api) -> Vec<Value> {
             "event_id": last.msg_id,
             "from": last.from,
             "to": agent,
-            "attempts": null,
-            "queued_at_ms": null,
-            "age_ms": null,
+            "attempts": last.attempts,
+            "queued_at_ms": last.queued_at_ms,
+            "age_ms": now_ms.saturating_sub(last.queued_at_ms),
             "last_error": null,
             "rung": last.rung,
             "waiting_for": last.waiting_for,

@@ -36,6 +36,7 @@ use crate::{
         },
         readiness::Readiness,
         release::Released,
+        result::{ResultTaken, SubmitResult},
         send::{SendRefused, Sent},
         spawn::{AgentDoors, AgentPhase, AgentView, Autonomy, SpawnRefused, SpawnSpec, Spawned},
     },
@@ -43,6 +44,7 @@ use crate::{
 };
 
 const KEY: &str = "br_0123456789abcdef";
+const RESULT_TOKEN: &str = "ar_fedcba9876543210";
 const SECRETS: [&str; 4] = ["br_0123456789abcdef", "rk_live_planted", "hunter2-env", "hunter2-arg"];
 
 /// What the rooms behind the API were asked, and what they shall say.
@@ -60,6 +62,8 @@ struct Script {
     pending: Vec<Pending>,
     /// Registry and worker take questions and never answer.
     silent: bool,
+    /// What the agent of [`RESULT_TOKEN`] handed in: data, final, metadata.
+    results: Vec<(String, bool, Option<String>)>,
 }
 
 type Shared = Arc<Mutex<Script>>;
@@ -136,6 +140,15 @@ handles!(ChangeChannels, |rooms, asked| {
     let change = if asked.change == Membership::Join { "join" } else { "leave" };
     let channels = [&[change.to_owned()], &asked.channels[..]].concat();
     asked.reply.send(refused.map_or(Ok(channels), Err));
+});
+handles!(SubmitResult, |rooms, asked| {
+    let is_its = asked.token.is(RESULT_TOKEN.as_bytes()) && asked.agent.is_none_or(|agent| agent == "al");
+    let taken = is_its.then(|| {
+        let metadata = asked.metadata.map(|metadata| metadata.get().to_owned());
+        lock(&rooms.script).results.push((asked.data.get().to_owned(), asked.is_final, metadata));
+        ResultTaken { name: AgentName::parse("al").unwrap(), id: "r1".into() }
+    });
+    asked.reply.send(taken);
 });
 handles!(ListExits, |_rooms, asked| {
     asked.0.send(Vec::new());
@@ -218,6 +231,8 @@ fn cursor() -> CursorView {
         msg_id: "m1".into(),
         seq: Seq(7),
         from: "bob".into(),
+        queued_at_ms: 1_000,
+        attempts: 2,
         rung: Some(Rung::Written),
         waiting_for: "the text to show in the composer".into(),
     };
@@ -348,6 +363,7 @@ fn try_house(options: Options) -> Result<House, HttpError> {
         dead_letters: rooms.post(),
         exits: rooms.post(),
         redeliver: rooms.post(),
+        result: rooms.post(),
     };
     let server = serve(config, doors, directory, readiness.clone())?;
     Ok(House { server, script, hub, readiness, ends })
@@ -697,7 +713,10 @@ async fn the_lists_have_the_fields_that_clients_read() {
     }
     let status = house.get("/api/status").await.json();
     assert_eq!((&status["agent_count"], &status["pending_delivery_count"]), (&1.into(), &1.into()));
-    assert_eq!(status["pending_deliveries"][0]["delivery_id"], "d1");
+    let pending = &status["pending_deliveries"][0];
+    assert_eq!(pending["delivery_id"], "d1");
+    assert_eq!((pending["attempts"].as_u64(), pending["queued_at_ms"].as_u64()), (Some(2), Some(1_000)));
+    assert!(pending["age_ms"].as_u64().is_some_and(|age| age > 1_000_000_000_000), "{pending}");
     assert_eq!(status["auth"]["workspaces"][0]["workspace_id"], "ws_1");
     let session = house.get("/api/session").await.json();
     assert_eq!((&session["protocol_version"], &session["mode"]), (&2.into(), &"persist".into()));
@@ -746,6 +765,54 @@ async fn a_stream_finds_a_gap_only_for_what_is_gone() {
     let replayed = house.get(&format!("/api/events/replay?sinceSeq={}", total - 1)).await.json();
     assert_eq!((&replayed["gap"], &replayed["currentSeq"]), (&false.into(), &json!(total)));
     assert_eq!(replayed["events"].as_array().unwrap().len(), 1);
+}
+
+#[actix::test]
+async fn a_result_is_taken_by_the_agents_own_token_and_by_no_other_key() {
+    let house = house();
+    let submit = async |headers: &str, body: &str| {
+        let head = format!("host: localhost\r\ncontent-type: application/json\r\n{headers}");
+        house.with("POST", "/api/agent-result", &head, body).await
+    };
+    let own = format!("x-agent-result-token: {RESULT_TOKEN}\r\n");
+    let bearer = format!("authorization: Bearer {RESULT_TOKEN}\r\n");
+    let full = r#"{"agent":"al","data":{"n":[1,null]},"final":false,"metadata":{"m":1}}"#;
+    let taken = submit(&bearer, full).await;
+    assert_eq!(taken.json(), json!({ "success": true, "name": "al", "result_id": "r1" }));
+    for short in [r#"{"name":"al","result":"text"}"#, r#"{"data":null,"metadata":null}"#] {
+        assert_eq!(submit(&own, short).await.status, 200, "{short}");
+    }
+    let results = std::mem::take(&mut lock(&house.script).results);
+    let kept =
+        |data: &str, is_final, metadata: Option<&str>| (data.into(), is_final, metadata.map(Into::into));
+    assert_eq!(
+        results,
+        [
+            kept(r#"{"n":[1,null]}"#, false, Some(r#"{"m":1}"#)),
+            kept(r#""text""#, true, None),
+            kept("null", true, None),
+        ]
+    );
+
+    let api_key = format!("x-api-key: {KEY}\r\n");
+    let as_token = format!("x-agent-result-token: {KEY}\r\n");
+    for (headers, body) in [
+        ("", full),
+        (&api_key, full),
+        (&as_token, full),
+        (&own[..own.len() - 3], full),
+        (&own, r#"{"agent":"bo","data":1}"#),
+    ] {
+        let headers = headers.trim_end();
+        let headers = if headers.is_empty() { String::new() } else { format!("{headers}\r\n") };
+        is_envelope(&submit(&headers, body).await, 401, "unauthorized");
+    }
+    is_envelope(&submit(&own, r#"{"agent":"al"}"#).await, 400, "invalid_request");
+    let long = json!({ "data": "x".repeat(agent_result::RESULT_MAX) }).to_string();
+    is_envelope(&submit(&own, &long).await, 413, "payload_too_large");
+    assert!(lock(&house.script).results.is_empty());
+    let token_as_key = house.with("GET", "/api/status", &format!("host: localhost\r\n{bearer}"), "").await;
+    is_envelope(&token_as_key, 401, "unauthorized");
 }
 
 #[actix::test]

@@ -290,6 +290,10 @@ pub struct LastDelivery {
     pub seq: Seq,
     /// From whom.
     pub from: String,
+    /// When it came, in milliseconds since the Unix epoch.
+    pub queued_at_ms: u64,
+    /// How often it was handed to the terminal's worker and begun.
+    pub attempts: u32,
     /// The rung reached, `None` while it waits in the cursor.
     pub rung: Option<Rung>,
     /// What it waits for, in words; empty when done.

@@ -16,6 +16,7 @@ pub mod process;
 pub mod pty;
 pub mod readiness;
 pub mod release;
+pub mod result;
 pub mod send;
 pub mod session;
 pub mod spawn;

@@ -1,6 +1,7 @@
 //! The event stream: every room -> event_hub, and event_hub -> subscribers (spec/api 2.6).
 
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use super::{
     Reply,
@@ -11,7 +12,7 @@ use super::{
     pty::{AgentState, Dialog},
     told,
 };
-use crate::ids::{AgentName, DeliveryId, EventSeq, MsgId};
+use crate::ids::{AgentName, DeliveryId, EventSeq, MsgId, ResultId};
 
 /// Something that a client may want to know. The variants are the `kind`s of spec/api 2.6, plus our own.
 #[derive(Clone, Debug, Serialize)]
@@ -76,6 +77,15 @@ pub enum Event {
     },
     AgentReleased {
         name: AgentName,
+    },
+    /// It has handed something in.
+    AgentResult {
+        name: AgentName,
+        result_id: ResultId,
+        data: Box<RawValue>,
+        #[serde(rename = "final")]
+        is_final: bool,
+        metadata: Option<Box<RawValue>>,
     },
     /// Its program has failed; the agent stays, and gets another one.
     AgentRestarting {

@@ -286,6 +286,10 @@ pub struct CloseRooms {
 pub struct AgentEnv {
     /// Its own token, and no other.
     pub token: crate::ids::AgentToken,
+    /// Hands in its results, and no other's.
+    pub result_token: crate::ids::ResultToken,
+    /// Where it hands them in.
+    pub result_url: String,
     /// The engine.
     pub base_url: String,
     /// Its workspace, if known.

@@ -14,8 +14,7 @@ use std::{
 
 use vt100::{Callbacks, MouseProtocolMode, Parser};
 
-pub use self::stand_in::STAND_IN;
-use self::stand_in::StandIn;
+use self::stand_in::{StandIn, restored};
 use crate::{
     escape::{self, Unit},
     messages::pty::TermSize,
@@ -145,11 +144,10 @@ impl Screen {
 
     /// The rows from the first to the cursor's, which ends where the cursor is.
     pub fn rows_to_cursor(&self) -> Vec<String> {
-        let screen = self.parser.screen();
         // The column is one more than the last while a wrap is pending.
-        let (row, edge) = screen.cursor_position();
-        let above = screen.rows(0, self.size().cols).take(usize::from(row)).map(trimmed);
-        above.chain(screen.rows(0, edge).nth(usize::from(row))).collect()
+        let (row, edge) = self.parser.screen().cursor_position();
+        let above = self.lines(self.size().cols).take(usize::from(row)).map(trimmed);
+        above.chain(self.lines(edge).nth(usize::from(row))).collect()
     }
 
     /// True when the cursor is shown.
@@ -233,7 +231,7 @@ impl Screen {
             }
         };
         let cols = self.size().cols;
-        let rows = self.parser.screen().rows(0, cols).enumerate();
+        let rows = self.lines(cols).enumerate();
         let mut rows: Vec<String> = rows
             .skip(range.start)
             .take(range.end - range.start)
@@ -272,7 +270,7 @@ impl Screen {
         let screen = self.parser.screen();
         let mut bytes = Vec::with_capacity(8 << 10);
         bytes.extend_from_slice(if screen.alternate_screen() { b"\x1b[?1049h" } else { b"\x1b[?1049l" });
-        bytes.extend_from_slice(screen.state_formatted().as_bytes());
+        bytes.extend_from_slice(restored(screen.state_formatted()).as_bytes());
         if let Some(margins) = &self.margins {
             // Setting them moves the cursor home.
             bytes.extend_from_slice(&[b"\x1b7\x1b[", margins.as_slice(), b"r\x1b8"].concat());
@@ -281,10 +279,15 @@ impl Screen {
         bytes
     }
 
+    /// The rows, first to last, up to this column.
+    fn lines(&self, cols: u16) -> impl Iterator<Item = String> {
+        self.parser.screen().rows(0, cols).map(restored)
+    }
+
     fn cursor_row(&self, text: String) -> String {
         let (row, edge) = self.parser.screen().cursor_position();
         let kept = text.trim_end().len();
-        let before = self.parser.screen().rows(0, edge).nth(usize::from(row)).map_or(0, |part| part.len());
+        let before = self.lines(edge).nth(usize::from(row)).map_or(0, |part| part.len());
         if kept == 0 { String::new() } else { text[..text.floor_char_boundary(kept.max(before))].to_owned() }
     }
 }
@@ -305,7 +308,8 @@ fn cells(count: u16) -> NonZeroU16 {
 impl Callbacks for Watch {
     fn set_window_title(&mut self, _: &mut vt100::Screen, title: &[u8]) {
         let title = String::from_utf8_lossy(title);
-        self.title = title.chars().filter(|c| !c.is_control()).take(TITLE_MAX).collect();
+        self.title =
+            restored(title.into_owned()).chars().filter(|c| !c.is_control()).take(TITLE_MAX).collect();
     }
 
     fn unhandled_csi(
@@ -397,6 +401,19 @@ mod tests {
         assert!(shown.modes().is_empty());
         assert!(shown.bracketed_paste_seen());
         assert_eq!(shown.title(), "\u{fffd}bad");
+    }
+
+    #[test]
+    fn a_replacement_character_keeps_its_column_and_is_shown_as_it_was_drawn() {
+        let drawn = "a\u{fffd}\u{fffc}b\r\n> \u{fffd}x";
+        let shown = screen(format!("{drawn}\x1b]2;t\u{fffd}\x07").as_bytes());
+        assert_eq!(shown.cursor(), (1, 4));
+        assert_eq!(shown.rows(Region::Bottom(2)).join("\r\n"), drawn);
+        assert_eq!(shown.rows_to_cursor().join("\r\n"), drawn);
+        assert_eq!((shown.last_words(2, 1).as_str(), shown.title()), ("\u{fffd}x", "t\u{fffd}"));
+        let repaint = String::from_utf8(shown.ansi()).unwrap();
+        assert!(repaint.contains("a\u{fffd}\u{fffc}b"), "{repaint:?}");
+        assert!(!repaint.contains('\u{fdd0}'), "{repaint:?}");
     }
 
     #[test]

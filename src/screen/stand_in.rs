@@ -1,13 +1,13 @@
 //! The parser leaves U+FFFD out, and with it the column that every terminal gives it: what a program draws after one
-//! would stand in the wrong place. Another character of the same width goes in for it.
+//! would stand in the wrong place. Another character of the same width goes in for it, and comes out as U+FFFD again.
 
 use std::borrow::Cow;
 
-/// What the screen shows for U+FFFD.
-pub const STAND_IN: char = '\u{fffc}';
+/// What the parser gets for U+FFFD: a noncharacter, which no program may draw (Unicode 23.7).
+const STAND_IN: char = '\u{fdd0}';
 
 const REPLACEMENT: [u8; 3] = [0xef, 0xbf, 0xbd];
-const STAND_IN_BYTES: [u8; 3] = [0xef, 0xbf, 0xbc];
+const STAND_IN_BYTES: [u8; 3] = [0xef, 0xb7, 0x90];
 
 /// Output on its way to the parser.
 #[derive(Debug, Default)]
@@ -36,6 +36,11 @@ impl StandIn {
     }
 }
 
+/// Text from the parser, with U+FFFD where the program has drawn it.
+pub(super) fn restored(text: String) -> String {
+    if text.contains(STAND_IN) { text.replace(STAND_IN, "\u{fffd}") } else { text }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -43,12 +48,14 @@ mod tests {
     #[test]
     fn every_replacement_character_is_replaced_however_the_output_is_cut() {
         let given = "a\u{fffd}\u{fffd}b\u{fffc}\u{ffe6}\u{ef}c\u{fffd}";
-        let wanted = given.replace('\u{fffd}', "\u{fffc}");
+        let wanted = given.replace(char::REPLACEMENT_CHARACTER, "\u{fdd0}");
         for size in 1..=given.len() {
             let mut stand_in = StandIn::default();
             let shown: Vec<u8> =
                 given.as_bytes().chunks(size).flat_map(|piece| stand_in.pass(piece).into_owned()).collect();
-            assert_eq!(String::from_utf8(shown).unwrap(), wanted, "in pieces of {size}");
+            let shown = String::from_utf8(shown).unwrap();
+            assert_eq!(shown, wanted, "in pieces of {size}");
+            assert_eq!(restored(shown), given);
         }
         assert_eq!(STAND_IN.to_string().as_bytes(), STAND_IN_BYTES);
     }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use nix::sys::signal::Signal;
+use serde_json::json;
 
 use crate::support::{House, TestEngine, agents, expect, house::nothing_runs, http, until};
 
@@ -54,6 +55,48 @@ fn everything_it_writes_is_private() {
         }
     }
     assert!(files > 5, "too few to mean anything: {files}");
+}
+
+/// Hands in a result as the tools of an agent do, writes down its token, and stays.
+const SUBMITS: &str = r#"exec python3 -c '
+import json, os, sys, urllib.request
+env = os.environ
+body = {"agent": env["RELAY_AGENT_NAME"], "data": {"schema": json.loads(env["AGENT_RELAY_RESULT_SCHEMA"])}}
+token = env["AGENT_RELAY_RESULT_TOKEN"]
+head = {"Authorization": "Bearer " + token, "Content-Type": "application/json"}
+asked = urllib.request.Request(env["AGENT_RELAY_RESULT_URL"], json.dumps(body).encode(), head)
+answer = json.load(urllib.request.urlopen(asked, timeout=10))
+open(env["LOG"], "w").write(token + " " + answer["result_id"])
+sys.stdin.read()
+'"#;
+
+#[test]
+fn an_agent_hands_in_its_result_with_a_token_that_ends_with_it() {
+    let house = House::command(&["init", "--persist", "--local-only"]).start();
+    let events = house.events();
+    let mut spawn = house.spawn_request("alice", SUBMITS, &[]);
+    spawn["agentResultSchema"] = json!({ "type": "object" });
+    let spawned = house.call("POST", "/api/spawn", Some(&spawn));
+    assert_eq!(spawned.status, 200, "{}", spawned.text);
+    let event = events.wait("agent_result", "alice");
+    assert_eq!(event["data"], json!({ "schema": { "type": "object" } }));
+    assert_eq!((&event["final"], &event["metadata"]), (&json!(true), &json!(null)));
+    assert!(event["seq"].is_u64(), "it is kept: {event}");
+
+    let notes = house.dir().join("alice.notes");
+    let token = until("the agent has its answer", || {
+        let said = fs::read_to_string(&notes).unwrap_or_default();
+        let (token, id) = said.split_once(' ').ok_or("nothing yet")?;
+        expect(event["result_id"] == id, || format!("{id} in {event}"))?;
+        Ok(token.to_owned())
+    });
+    let submit = || {
+        let key = [("X-Agent-Result-Token", token.as_str())];
+        http::call(house.addr(), "POST", "/api/agent-result", &key, Some(&json!({ "data": 2 }))).unwrap()
+    };
+    assert_eq!(submit().status, 200);
+    house.release("alice");
+    assert_eq!(submit().status, 401);
 }
 
 #[test]

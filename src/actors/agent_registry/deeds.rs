@@ -17,7 +17,7 @@ use super::{
     saga::{Effect, Event as Happened, Phase},
 };
 use crate::{
-    ids::{AgentId, AgentName, InvocationId},
+    ids::{AgentId, AgentName, InvocationId, ResultToken},
     messages::{
         Reply, Unanswered,
         invoke::{InvocationEnded, InvocationResult},
@@ -56,6 +56,7 @@ impl AgentRegistry {
                     }
                 }
                 Effect::CloseRooms { reason, returns } => {
+                    entry.result_token = None;
                     if let Some(registration) = &entry.registration {
                         let agent_id = registration.agent_id.clone();
                         let close = CloseRooms { name: name.clone(), agent_id, reason, returns };
@@ -216,13 +217,15 @@ impl AgentRegistry {
     }
 
     fn build(&mut self, name: AgentName, birth: u64, ctx: &mut Context<Self>) {
-        let Some(entry) = self.agents.get(&name) else { return };
+        let Some(entry) = self.agents.get_mut(&name) else { return };
         let Some(registration) = &entry.registration else { return };
         self.absent.remove(&name);
         let (started, surviving) = Reply::channel();
         let spec = entry.spec.clone();
         let relay_env = AgentEnv {
             token: registration.token.clone(),
+            result_token: entry.result_token.insert(ResultToken::random()).clone(),
+            result_url: self.config.result_url.clone(),
             base_url: self.config.endpoint.base_url().to_owned(),
             workspace: self.config.workspace.clone(),
         };

@@ -322,6 +322,7 @@ mod tests {
             embedded: false,
             handlers: BTreeMap::new(),
             actions: BTreeMap::new(),
+            result_url: "http://broker/api/agent-result".to_owned(),
         })
     }
 

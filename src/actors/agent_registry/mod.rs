@@ -48,7 +48,7 @@ use self::{
 };
 use crate::{
     config::{CommandLine, DeclaredAction},
-    ids::{AgentId, AgentName, NodeName, WorkspaceId, WorkspaceKey},
+    ids::{AgentId, AgentName, NodeName, ResultId, ResultToken, WorkspaceId, WorkspaceKey},
     messages::{
         Reply, Unanswered,
         channels::{ChangeChannels, ChannelsRefused, Membership},
@@ -61,6 +61,7 @@ use crate::{
         pty::{AgentState, ChildExited, StateChanged},
         readiness::{Readiness, ReadinessBoard},
         release::{Release, ReleaseAll, Released, WorkerLost},
+        result::{ResultTaken, SubmitResult},
         send::SendMessage,
         session::{
             Absent, DeregisterAgent, Dialect, InventoryItem, LocationConflict, RegisterAgent, Registration,
@@ -122,6 +123,8 @@ pub struct RegistryConfig {
     pub handlers: BTreeMap<String, CommandLine>,
     /// What runs for other actions, where declared.
     pub actions: BTreeMap<String, DeclaredAction>,
+    /// Where agents hand in their results.
+    pub result_url: String,
 }
 
 /// Whom the registry talks to.
@@ -194,6 +197,8 @@ struct Entry {
     registration: Option<Registration>,
     rooms: Option<Rooms>,
     started: Option<Started>,
+    /// Of the process that runs, and of no earlier one.
+    result_token: Option<ResultToken>,
     warning: Option<String>,
     quarantined: bool,
     /// The restarts that still count, and how many there were in all.
@@ -278,6 +283,7 @@ impl AgentRegistry {
             registration: None,
             rooms: None,
             started: None,
+            result_token: None,
             warning: None,
             quarantined: false,
             history: restart::History::default(),
@@ -751,6 +757,28 @@ impl Handler<FindAgent> for AgentRegistry {
         });
         // Whoever asked went away.
         find.reply.send(doors);
+    }
+}
+
+impl Handler<SubmitResult> for AgentRegistry {
+    type Result = ();
+
+    fn handle(&mut self, submit: SubmitResult, _: &mut Self::Context) {
+        let _turn = self.life.turn();
+        let SubmitResult { token, agent, data, is_final, metadata, reply } = submit;
+        let is_its = |(name, entry): &(&AgentName, &Entry)| {
+            let known = entry.result_token.as_ref().is_some_and(|own| own.is(token.expose().as_bytes()));
+            known && agent.as_ref().is_none_or(|agent| name.as_str() == agent)
+        };
+        let taken = self.agents.iter().find(is_its).map(|(name, _)| {
+            let (name, id) = (name.clone(), ResultId::random());
+            info!(agent = %name, result = %id, is_final, "the agent has handed in a result");
+            let (result_id, name) = (id.clone(), name.clone());
+            self.publish(Event::AgentResult { name: name.clone(), result_id, data, is_final, metadata });
+            ResultTaken { name, id }
+        });
+        // Whoever asked went away; it has been told.
+        reply.send(taken);
     }
 }
 

@@ -133,6 +133,7 @@ impl House {
             embedded: false,
             handlers: BTreeMap::new(),
             actions: BTreeMap::new(),
+            result_url: "http://broker/api/agent-result".to_owned(),
         };
         let doors = RegistryDoors {
             register: post(&ears),

@@ -216,7 +216,15 @@ pub(super) struct Counts {
 #[derive(Debug)]
 struct Last {
     delivery: Arc<Delivery>,
+    since_ms: u64,
+    tries: u32,
     rung: Option<Rung>,
+}
+
+impl Last {
+    fn of(one: &Held) -> Self {
+        Self { delivery: one.delivery.clone(), since_ms: one.since_ms, tries: one.tries(), rung: one.rung }
+    }
 }
 
 /// One mailbox.
@@ -522,7 +530,7 @@ impl Book {
             }
             return;
         }
-        self.last = Some(Last { delivery: one.delivery.clone(), rung: one.rung });
+        self.last = Some(Last::of(&one));
         self.ahead.insert(seq, one);
         if self.ahead.len() > AHEAD_MAX {
             let farthest = self.ahead.pop_last().map_or(seq, |(farthest, _)| farthest);
@@ -615,7 +623,7 @@ impl Book {
         let ended = one.end.take();
         let fresh = !one.told.received;
         one.told.received |= note_of(&delivery).is_some();
-        self.last = Some(Last { delivery: delivery.clone(), rung: one.rung });
+        self.last = Some(Last::of(&one));
         let key = self.keep(one);
         if delivery.seq.0 != 0 {
             self.slots.push_back(Slot::Held(key));
@@ -764,7 +772,7 @@ impl Book {
         if let Some(last) = &mut self.last
             && Arc::ptr_eq(&last.delivery, &delivery)
         {
-            last.rung = one.rung;
+            *last = Last::of(one);
         }
         let is_in = proven || rung >= Rung::Landed;
         if is_in && !std::mem::replace(&mut one.told.injected, true) {

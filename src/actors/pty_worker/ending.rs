@@ -98,13 +98,14 @@ impl PtyWorker {
         self.life.exit(ctx, ExitReason::Finished);
     }
 
-    /// The last screen, without what is secret: the agent's token, and what its environment was given under a
+    /// The last screen, without what is secret: the agent's tokens, and what its environment was given under a
     /// name that says so.
     fn last_words(&self, live: &Live, max: usize) -> String {
         let text = live.desk.screen().last_words(max, exit::LAST_LINES_MAX);
         let given = self.config.spec.env.iter().filter(|(name, _)| names_a_secret(name));
         let given = given.map(|(_, value)| value.as_str());
-        redact(&text, given.chain([self.config.relay_env.token.expose()]))
+        let relay_env = &self.config.relay_env;
+        redact(&text, given.chain([relay_env.token.expose(), relay_env.result_token.expose()]))
     }
 }
 

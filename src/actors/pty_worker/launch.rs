@@ -169,6 +169,8 @@ fn launch_of(config: &WorkerConfig, harness: &Harness) -> Launch {
     };
     let relay = [
         ("RELAY_AGENT_TOKEN", Some(relay_env.token.expose())),
+        ("AGENT_RELAY_RESULT_TOKEN", Some(relay_env.result_token.expose())),
+        ("AGENT_RELAY_RESULT_URL", Some(relay_env.result_url.as_str())),
         ("RELAY_AGENT_NAME", Some(name.as_str())),
         ("RELAY_BASE_URL", Some(relay_env.base_url.as_str())),
         ("RELAY_WORKSPACE_ID", relay_env.workspace.as_ref().map(|id| id.as_str())),

@@ -5,7 +5,7 @@
 //! the cursor draws its own: there, text stands in the composer when it is the lowest one on the screen, and
 //! it has left when it has moved away from the bottom or is gone.
 
-use crate::screen::{Region, STAND_IN, Screen};
+use crate::screen::{Region, Screen};
 
 /// So many characters at the end of a text identify it (spec/pty 7.5).
 const TAIL: usize = 24;
@@ -174,7 +174,7 @@ fn joined(rows: &[String]) -> (String, Vec<usize>) {
 fn bare(text: &str) -> String {
     let is_text = |c: &char| {
         let is_drawn = c.is_whitespace() || is_vertical(*c) || is_horizontal(*c);
-        !is_drawn && !matches!(*c, char::REPLACEMENT_CHARACTER | STAND_IN)
+        !is_drawn && *c != char::REPLACEMENT_CHARACTER
     };
     text.chars().filter(is_text).collect()
 }

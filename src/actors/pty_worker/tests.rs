@@ -139,6 +139,8 @@ impl Rig {
             spec,
             relay_env: AgentEnv {
                 token: AgentToken::from("at_live_test"),
+                result_token: "ar_test".into(),
+                result_url: "http://broker/api/agent-result".into(),
                 base_url: "http://engine".into(),
                 workspace: None,
             },
@@ -414,6 +416,8 @@ async fn an_agent_gets_its_own_identity_and_nothing_of_the_brokers() {
     rig.started().await.unwrap();
     let shown = rig.shows("end").await.plain;
     for wanted in [
+        "AGENT_RELAY_RESULT_TOKEN=ar_test",
+        "AGENT_RELAY_RESULT_URL=http://broker/api/agent-result",
         "RELAY_AGENT_NAME=worker",
         "RELAY_AGENT_TOKEN=at_live_test",
         "RELAY_AGENT_TYPE=agent",

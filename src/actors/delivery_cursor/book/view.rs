@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Book, Last, Position, note_of};
+use super::{Book, Held, Last, Position, note_of};
 use crate::{
     ids::Seq,
     messages::delivery::{CursorView, LastDelivery},
@@ -60,6 +60,8 @@ impl Book {
             msg_id: delivery.msg_id.clone(),
             seq: delivery.seq,
             from: note_of(delivery).map(|note| note.from.clone()).unwrap_or_default(),
+            queued_at_ms: last.since_ms,
+            attempts: held.map_or(last.tries, Held::tries),
             rung: last.rung,
             waiting_for: waiting_for.to_owned(),
         }
