@@ -1,9 +1,18 @@
 //! The broker dies by SIGKILL in the middle of its work and is started again.
 
-use std::{collections::BTreeSet, thread, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
 
 use crate::support::{
-    Chance, House, Listener, Proxy, TestEngine, agents, agents::text, expect, figure, until,
+    Chance, House, Listener, PATIENCE, Proxy, TestEngine, Verdict, agents, agents::text, expect, figure,
+    until,
 };
 
 const SENT: usize = 120;
@@ -136,6 +145,100 @@ fn kills_at_random_moments_lose_nothing_and_what_comes_twice_is_marked() {
     }
     let repeats: usize = listeners.iter().map(|listener| twice(listener, sent)).sum();
     eprintln!("{kills} kills, {} messages, {repeats} typed twice and marked", sent * CREW.len());
+}
+
+/// Where a message is when the broker dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Moment {
+    /// The engine has sent its frame: nothing may be written down yet.
+    Sent,
+    /// A part of it has been read, and more than the terminal holds is still to come.
+    HalfTyped,
+    /// The program has read all of it; the proof may be on its way to the disk.
+    Read,
+    /// The proof is on disk, and the engine does not hear of it.
+    Proven,
+    /// The engine has its ack.
+    Acked,
+}
+
+impl Moment {
+    const ALL: [Self; 5] = [Self::Sent, Self::HalfTyped, Self::Read, Self::Proven, Self::Acked];
+
+    /// From here on there is proof on disk: typing it again would be a fault, marked or not.
+    fn has_proof(self) -> bool {
+        matches!(self, Self::Proven | Self::Acked)
+    }
+}
+
+/// Several times what may be unread in a terminal at once (4 KiB).
+const LONG: usize = 20_000;
+/// Between looks for a moment, which lasts less than the pause of [`until`].
+const GLANCE: Duration = Duration::from_micros(200);
+
+#[test]
+fn a_kill_at_each_step_of_a_message_loses_nothing_and_repeats_only_what_has_no_proof() {
+    let engine = TestEngine::start();
+    let frames = Arc::new(AtomicUsize::new(0));
+    let proxy = Proxy::judging(engine.addr(), {
+        let frames = Arc::clone(&frames);
+        move |text| {
+            frames.fetch_add(usize::from(text.contains("<<")), Ordering::SeqCst);
+            Verdict::Pass
+        }
+    });
+    let mut house = House::behind(&proxy, &engine).start();
+    let (_, node) = house.until_live();
+    let sender = engine.person("sender");
+    let notes = house.notes("alice");
+    let mut proven = Vec::new();
+    let rounds = figure(1, 10);
+    for n in 0..rounds * Moment::ALL.len() {
+        let moment = Moment::ALL[n % Moment::ALL.len()];
+        let events = house.events();
+        house
+            .spawn("alice", if moment == Moment::HalfTyped { agents::SLOW_READER } else { agents::SURVIVOR });
+        let body = match moment {
+            Moment::HalfTyped => format!("{}{} end of {n}", text(n), "x".repeat(LONG)),
+            _ => text(n),
+        };
+        proxy.mute_broker(moment == Moment::Proven);
+        let before = frames.load(Ordering::SeqCst);
+        engine.dm(&sender, "alice", &body);
+        let is_there = || match moment {
+            Moment::Sent => frames.load(Ordering::SeqCst) > before,
+            Moment::HalfTyped | Moment::Read => notes.heard().contains(&n.to_string()),
+            Moment::Proven => !events.of("delivery_ack").is_empty(),
+            Moment::Acked => engine.acked(&node, "alice") == Some(n as u64 + 1),
+        };
+        let began = Instant::now();
+        while !is_there() {
+            assert!(began.elapsed() < PATIENCE, "{n} was never {moment:?}");
+            thread::sleep(GLANCE);
+        }
+        house.kill();
+        if moment == Moment::HalfTyped {
+            assert!(!notes.has(&format!("end of {n}")), "all of {n} was read: nothing is tested");
+        }
+        if moment.has_proof() {
+            proven.push(n.to_string());
+        }
+        proxy.mute_broker(false);
+        proxy.cut();
+        house.start_again();
+        house.spawn("alice", agents::SURVIVOR);
+        until("it is acked", || {
+            let acked = engine.acked(&node, "alice");
+            expect(acked == Some(n as u64 + 1), || format!("{n}, killed when {moment:?}: {acked:?}"))
+        });
+        house.release("alice");
+    }
+    let repeats = twice(&notes, rounds * Moment::ALL.len());
+    for n in proven {
+        let times = notes.heard().into_iter().filter(|heard| *heard == n).count();
+        assert_eq!(times, 1, "{n} had its proof and was typed again");
+    }
+    eprintln!("{rounds} kills at each step, {repeats} typed twice and marked");
 }
 
 #[test]

@@ -39,6 +39,11 @@ impl Listener {
         log.lines().filter_map(|line| Some((texts(line).pop()?, line.to_owned()))).collect()
     }
 
+    /// Whether its notes say this anywhere.
+    pub(crate) fn has(&self, wanted: &str) -> bool {
+        fs::read_to_string(&self.log).unwrap_or_default().contains(wanted)
+    }
+
     /// Waits until it was told exactly so many messages.
     pub(crate) fn hears(&self, count: usize) -> Vec<String> {
         until(&format!("{} hears {count} messages", self.name), || {
