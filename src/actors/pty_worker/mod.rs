@@ -7,7 +7,7 @@
 //!    +--refused--> exits  +--Terminate--> Live, on the ladder (HUP, TERM, KILL)
 //! ```
 //!
-//! No thread and, while nothing is under way, no timer: one future ([`Drive`]) waits for output, for room or
+//! No thread and, while nothing is under way, no timer: one future ([`drive::Drive`]) waits for output, for room or
 //! a drained queue, for the exit, and for the one deadline that comes first. All decisions are in the [`desk`].
 //!
 //! A restart keeps the terminal, the child, the screen and what the child may have of ours (bytes in the
