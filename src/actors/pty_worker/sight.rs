@@ -12,6 +12,10 @@ const TAIL: usize = 24;
 /// With a hidden cursor: the composer is within so many rows of the lowest one that shows anything.
 const HIDDEN_ROWS: u16 = 16;
 
+/// The lower border of a composer and what stands below it. A text that was submitted has at least a whole composer
+/// below it.
+const FRAME_ROWS: usize = 4;
+
 /// Where the text is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
@@ -123,6 +127,17 @@ impl Trace {
         let end = if visible { Some(text.len()) } else { ends.iter().copied().find(|end| to <= *end) };
         let after = text.get(to..end.unwrap_or(to)).unwrap_or_default();
         !after.is_empty() && after.len() <= beside
+    }
+
+    /// Before anybody has pressed anything: a text that has moved by no more than what stands below a composer was
+    /// first seen while the program was still drawing, and stands where it is now. With a visible cursor nothing
+    /// needs to be followed.
+    pub(super) fn follow(&mut self, screen: &Screen) {
+        if let (Some(landed), Some(height)) = (self.landed, self.height(screen))
+            && height <= landed + FRAME_ROWS
+        {
+            self.landed = Some(height);
+        }
     }
 
     fn is_lowest(&mut self, screen: &Screen, presses: usize) -> bool {

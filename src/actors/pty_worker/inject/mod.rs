@@ -501,8 +501,11 @@ impl Injection {
         if sight.dialog {
             return self.yield_to(DIALOG, now, acts);
         }
-        let place = self.place(sight, 0);
         let person = sight.person;
+        if person.bytes == 0 {
+            self.trace.follow(sight.screen);
+        }
+        let place = self.place(sight, 0);
         if place != Place::Composer && (person.bytes == 0 || person.entered) {
             // Somebody else submitted it, or took it away: watched like our own submit, without a press.
             self.pasted = false;

@@ -129,6 +129,28 @@ fn reached(rung: Rung) -> InjectStep {
 }
 
 #[test]
+fn a_frame_that_is_still_being_drawn_around_the_text_is_no_submission() {
+    let mut rig = Rig::new();
+    rig.output("\x1b[?25l");
+    assert_eq!(rig.look().first(), Some(&Act::Type));
+    // One frame of the program, read in two pieces.
+    let text = TEXT.replace('\n', "\r\n");
+    rig.output(&format!("\x1b[2J\x1b[H╭───╮\r\n│ > {text}"));
+    rig.look();
+    assert_eq!(rig.acts.last(), Some(&Act::Say(InjectStep::Reached(Rung::Landed))));
+    rig.output("\r\n╰───╯\r\n  project\r\n  model");
+    rig.look();
+    rig.pass(1000);
+    assert_eq!(rig.acts.last(), Some(&Act::Press), "{:?}", rig.acts);
+    rig.output(&format!(
+        "\x1b[2J\x1b[H{text}\r\n\r\nthinking\r\n╭───╮\r\n│ >\r\n╰───╯\r\n  project\r\n  model"
+    ));
+    rig.look();
+    rig.pass(100);
+    assert_eq!(rig.acts.last(), Some(&Act::Say(InjectStep::Proven(Rung::Submitted))));
+}
+
+#[test]
 fn a_message_climbs_every_rung_and_is_submitted_by_one_press() {
     let mut rig = Rig::new();
     rig.type_text();
