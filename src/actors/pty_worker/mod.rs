@@ -213,7 +213,7 @@ impl PtyWorker {
                 }
                 Effect::InputTaken(number) => {
                     if let Some(keys) = self.keys.remove(&number) {
-                        keys.taken();
+                        keys.taken(&self.config.name);
                     }
                 }
             }
@@ -331,10 +331,13 @@ enum Keys {
 
 impl Keys {
     /// The kernel has them. Whoever gave up waiting has them in the terminal all the same.
-    fn taken(self) {
+    fn taken(self, agent: &AgentName) {
         match self {
             Self::Input(len, reply) => reply.send(Ok(len)),
-            Self::Answer(dialog, reply) => reply.send(Ok(dialog)),
+            Self::Answer(dialog, reply) => {
+                info!(%agent, %dialog, "dialog answered");
+                reply.send(Ok(dialog))
+            }
         };
     }
 
@@ -464,7 +467,7 @@ impl Handler<AnswerDialog> for PtyWorker {
             Some(live) if live.exit.is_some() || live.hung_up || live.deaf => PtyRefused::Exited.into(),
             Some(live) => match live.desk.answer(&choice, dialog.as_ref()) {
                 Ok((number, dialog)) => {
-                    info!(agent = %self.config.name, %dialog, "dialog answered");
+                    live.watch.stirred(Instant::now());
                     self.keys.insert(number, Keys::Answer(dialog, reply));
                     return;
                 }

@@ -190,7 +190,9 @@ impl PtyWorker {
             let screen = live.desk.screen();
             self.begin_file(&mut recording, screen.size());
             let picture = recording.output(&String::from_utf8_lossy(&screen.ansi()), now);
-            self.config.files.append(picture);
+            if !self.config.files.append(picture) {
+                recording.missed();
+            }
         }
         self.outlet.recording = Some(recording);
     }

@@ -70,6 +70,11 @@ impl Person {
         self.last.map(|last| last + TYPING).filter(|until| *until > now)
     }
 
+    /// They have typed something since their last Enter.
+    pub(super) fn may_have_draft(&self) -> bool {
+        self.draft.is_some()
+    }
+
     /// Looks whether their words stand in the composer: `before_cursor` is what does before the cursor, `empty`
     /// what the rule set says, if it can tell. Once it is clean it stays so until they type again.
     pub(super) fn has_draft(&mut self, before_cursor: &str, empty: Option<bool>) -> bool {

@@ -26,8 +26,16 @@ pub(super) enum Gate {
 }
 
 impl Gate {
-    fn closed(why: impl Into<String>, until: Option<Instant>) -> Self {
+    pub(super) fn closed(why: impl Into<String>, until: Option<Instant>) -> Self {
         Self::Closed { why: why.into(), until }
+    }
+
+    /// The gate, when it is open and `other` is not: `other`.
+    pub(super) fn unless(self, other: Option<&Self>) -> Self {
+        match other {
+            Some(other) if self == Self::Open => other.clone(),
+            _ => self,
+        }
     }
 }
 

@@ -90,12 +90,20 @@ impl Writer {
     /// Queues keystrokes, no sooner than `gap` after what goes before them, and gives them a number; or says how many
     /// bytes wait already.
     pub(super) fn push_input(&mut self, bytes: Vec<u8>, gap: Duration) -> Result<u64, usize> {
-        if self.input_waiting + bytes.len() > INPUT_MAX {
+        self.push_strokes(vec![(bytes, gap)])
+    }
+
+    /// The same for several, all or none: the number of the last one.
+    pub(super) fn push_strokes(&mut self, strokes: Vec<(Vec<u8>, Duration)>) -> Result<u64, usize> {
+        let len: usize = strokes.iter().map(|(bytes, _)| bytes.len()).sum();
+        if self.input_waiting + len > INPUT_MAX {
             return Err(self.input_waiting);
         }
-        self.input_waiting += bytes.len();
-        self.inputs += 1;
-        self.push(Kind::Input(self.inputs), bytes, gap);
+        self.input_waiting += len;
+        for (bytes, gap) in strokes {
+            self.inputs += 1;
+            self.push(Kind::Input(self.inputs), bytes, gap);
+        }
         Ok(self.inputs)
     }
 
@@ -216,6 +224,15 @@ mod tests {
         let mut writer = Writer::default();
         assert!(writer.push_input(vec![0; INPUT_MAX], Duration::ZERO).is_ok());
         assert_eq!(writer.push_input(vec![0], Duration::ZERO), Err(INPUT_MAX));
+        let mut nearly = Writer::default();
+        assert!(nearly.push_input(vec![0; INPUT_MAX - 1], Duration::ZERO).is_ok());
+        let two = vec![(vec![1], Duration::ZERO), (vec![2], Duration::ZERO)];
+        assert_eq!(
+            nearly.push_strokes(two),
+            Err(INPUT_MAX - 1),
+            "the keys of one answer go together or not at all"
+        );
+        assert!(nearly.push_input(vec![0], Duration::ZERO).is_ok());
         assert!(writer.push_answer(vec![0; ANSWERS_MAX]));
         assert!(!writer.push_answer(vec![0]));
         drain(&mut writer, 1024);

@@ -234,6 +234,7 @@ impl Desk {
         let mut composer = ComposerLane::default();
         if let Lane::Plain(plain) = std::mem::replace(&mut self.lane, Lane::Plain(PlainLane::default())) {
             let (begun, not_begun) = plain.give_up();
+            self.typed |= !begun.is_empty() || !self.proven.is_empty();
             for id in &begun {
                 if let Some(ticket) = self.tickets.get(id) {
                     // As it was written: no hint, and no count of its own.

@@ -111,6 +111,8 @@ pub(crate) struct Desk {
     /// The same for a message that does not wait for rest.
     busy: Gate,
     person: Person,
+    /// Their words stand in the composer, as far as the last look could tell.
+    drafts: bool,
     /// The busy rule and the dialog rule that match the last whole frame.
     working: Option<&'static Rule>,
     blocked: Option<&'static harness::Dialog>,
@@ -146,6 +148,7 @@ impl Desk {
             gate: Gate::Closed { why: "the program is starting".to_owned(), until: None },
             busy: Gate::Closed { why: "the program is starting".to_owned(), until: None },
             person: Person::default(),
+            drafts: false,
             working: None,
             blocked: None,
             dialogs: Dialogs::default(),
@@ -282,11 +285,7 @@ impl Desk {
     /// already.
     pub(crate) fn strokes(&mut self, strokes: impl Iterator<Item = Vec<u8>>) -> Result<u64, usize> {
         self.consumed = None;
-        let mut last = 0;
-        for (stroke, gap) in strokes.zip(self.harness.submit.gaps()) {
-            last = self.writer.push_input(stroke, gap)?;
-        }
-        Ok(last)
+        self.writer.push_strokes(strokes.zip(self.harness.submit.gaps()).collect())
     }
 
     /// The dialog that is open.
@@ -388,11 +387,11 @@ impl Desk {
     }
 
     fn work_lane(&mut self, canonical: bool, now: Instant) {
-        // A terminal that collects lines ends them with a line feed.
-        let key = if canonical { "\n".to_owned() } else { self.harness.submit.key.sent() };
         match &mut self.lane {
             Lane::Plain(lane) => {
                 if self.gate == Gate::Open {
+                    // A terminal that collects lines ends them with a line feed.
+                    let key = if canonical { "\n".to_owned() } else { self.harness.submit.key.sent() };
                     lane.fill(&mut self.writer, LineEnd { canonical, key: &key }, now);
                 }
             }

@@ -27,17 +27,18 @@ impl Desk {
         if let Lane::Plain(_) = self.lane {
             let gate = self.readiness.plain(&self.harness.ready, now);
             self.mark_ready(&gate);
-            self.gate = self.unless_person(gate, now);
+            self.gate = gate.unless(self.person_in_the_way(now).as_ref());
             return;
         }
         let verdict = self.harness.judge(!self.typed, |place| self.screen.text(region(place)));
-        if self.screen.is_complete() {
+        let complete = self.readiness.is_frame(self.screen.is_complete(), now);
+        if complete {
             self.working = verdict.working;
             self.blocked = verdict.blocked;
         }
         let ready = &self.harness.ready;
         let look = Look {
-            complete: self.readiness.is_frame(self.screen.is_complete(), now),
+            complete,
             pastes: self.screen.bracketed_paste(),
             pastes_seen: self.screen.bracketed_paste_seen(),
             alternate: self.screen.alternate(),
@@ -48,8 +49,14 @@ impl Desk {
         let gate = self.readiness.composer(ready, look, now);
         self.mark_ready(&gate);
         let busy = self.readiness.busy(look, now);
-        self.gate = self.unless_person(gate, now);
-        self.busy = self.unless_person(busy, now);
+        let is_at_rest = gate == Gate::Open;
+        let may_type = is_at_rest || busy == Gate::Open;
+        self.drafts = false;
+        let person = may_type.then(|| self.person_in_the_way(now)).flatten();
+        // While a turn runs, that is what the agent does, whatever stands in its composer.
+        self.drafts &= is_at_rest;
+        self.gate = gate.unless(person.as_ref());
+        self.busy = busy.unless(person.as_ref());
     }
 
     fn mark_ready(&mut self, gate: &Gate) {
@@ -59,19 +66,17 @@ impl Desk {
     }
 
     /// A person at the keyboard comes first, and so do the words that they have not sent yet.
-    fn unless_person(&mut self, gate: Gate, now: Instant) -> Gate {
-        if gate != Gate::Open {
-            return gate;
-        }
+    fn person_in_the_way(&mut self, now: Instant) -> Option<Gate> {
         if let Some(until) = self.person.typing_until(now) {
-            return Gate::Closed { why: TYPING.to_owned(), until: Some(until) };
+            return Some(Gate::closed(TYPING, Some(until)));
         }
-        let Lane::Composer(_) = self.lane else { return gate };
+        // Nearly always there are no such words, and then nothing needs to be read off the screen.
+        if !self.person.may_have_draft() || matches!(self.lane, Lane::Plain(_)) {
+            return None;
+        }
         let empty = self.composer_is_empty();
-        if self.person.has_draft(&before_cursor(&self.screen), empty) {
-            return Gate::Closed { why: DRAFT.to_owned(), until: None };
-        }
-        gate
+        self.drafts = self.person.has_draft(&before_cursor(&self.screen), empty);
+        self.drafts.then(|| Gate::closed(DRAFT, None))
     }
 
     /// What the rule set says of the composer, if it says how an empty one looks.
@@ -150,8 +155,7 @@ impl Desk {
 
     /// A person is typing, or has left words behind.
     fn has_person(&self, now: Instant) -> bool {
-        let drafts = matches!(&self.gate, Gate::Closed { why, .. } if why == DRAFT);
-        drafts || self.person.typing_until(now).is_some()
+        self.drafts || self.person.typing_until(now).is_some()
     }
 
     pub(super) fn is_working(&self) -> bool {

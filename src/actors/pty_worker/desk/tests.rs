@@ -235,6 +235,31 @@ fn a_start_up_dialog_holds_messages_back_and_a_quoted_one_does_not() {
 }
 
 #[test]
+fn a_dialog_in_a_frame_that_nobody_ends_holds_messages_back() {
+    let mut world = World::new("generic");
+    world.output(COMPOSER);
+    world.pass(2000);
+    world.output("\x1b[?2026h\x1b[2J\x1b[H> 1. Sign in\r\n  2. Leave\r\nPress enter to continue");
+    world.pass(3000);
+    assert_eq!(world.desk.state().0, AgentState::Blocked);
+    world.inject("d1");
+    world.pass(3000);
+    assert_eq!(world.times_typed("d1"), 0);
+}
+
+#[test]
+fn a_program_that_was_told_something_before_its_composer_may_show_a_quoted_dialog() {
+    let mut world = World::ready("auto", "loading");
+    world.inject("d1");
+    assert_eq!(world.steps("d1"), [PROVEN]);
+    world.output("\r\n> 1. Sign in\r\nPress enter to continue\r\n\x1b[?2004h> ");
+    world.pass(2000);
+    world.inject("d2");
+    world.pass(1500);
+    assert_eq!(world.times_typed("d2"), 1);
+}
+
+#[test]
 fn a_new_life_of_the_worker_types_nothing_twice() {
     let mut world = World::ready("plain", "ready");
     world.reads = false;
