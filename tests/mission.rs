@@ -120,7 +120,16 @@ fn every_test_that_a_row_names_is_there() {
             }
         }
     }
-    assert!(broken.is_empty(), "docs/mission.md names what is not there:\n  {}", broken.join("\n  "));
+    let figures = fs::read_to_string(root().join("docs/reliability.md")).unwrap();
+    let named: Vec<_> = figures.split('`').filter_map(|word| word.split_once(".rs::")).collect();
+    assert!(named.len() > 40, "docs/reliability.md names its tests otherwise: {named:?}");
+    for (file, test) in named {
+        let path = format!("{file}.rs");
+        if !files.entry(path.clone()).or_insert_with(|| tests_of(&path)).contains(test) {
+            broken.push(format!("docs/reliability.md: no test {path}::{test}"));
+        }
+    }
+    assert!(broken.is_empty(), "documents name what is not there:\n  {}", broken.join("\n  "));
     let of_macros = tests_of("src/actors/pty_worker/sanitise.rs");
     assert!(
         of_macros.contains("no_control_survives_anywhere"),

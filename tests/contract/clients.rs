@@ -145,6 +145,8 @@ async fn the_published_driver_runs_our_broker() {
     let site = Site::open().await;
     let project = site.project();
     let args = [BROKER.as_ref(), project.as_os_str(), site.house.key.as_ref()];
+    // It is to end its broker itself, and does not when it is killed for taking too long.
+    let _started = Started { connection: project.join(".agentworkforce/relay/connection.json") };
     let (status, said) = site.run(&site.packages.join("driver.mjs"), args, "");
     assert!(status.success(), "{status}: {said}");
     site.assert_quiet();

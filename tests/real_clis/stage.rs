@@ -37,8 +37,6 @@ pub(crate) struct Cli {
     pub(crate) configure: fn(&Place<'_>) -> Vec<(&'static str, String)>,
     /// The rung that proves a message to it.
     pub(crate) proof: &'static str,
-    /// Steering goes into what the model is doing now, or into the next step of the turn.
-    pub(crate) steers_at_once: bool,
     /// What it says when Ctrl-C has to be pressed again to quit.
     pub(crate) quit_asks: Option<&'static str>,
 }

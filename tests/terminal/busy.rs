@@ -4,7 +4,7 @@ use nix::sys::signal::Signal;
 
 use crate::{
     stage::{Piece, Stage, Tui, assert_shows},
-    support::processes,
+    support::{expect, processes, until},
 };
 
 /// gemini and codex say it in the title.
@@ -47,7 +47,10 @@ fn steer_vs_tab_is_given_nothing_during_a_turn_by_rules_that_know_no_key_for_it(
     let (first, _) = tui.takes("begin");
     tui.until_state("working");
     let second = tui.tell("and then this");
-    stage.house.get("/health");
+    until("it waits in the worker", || {
+        let agent = tui.explained();
+        expect(agent["state"]["queued"] == 1, || agent.to_string())
+    });
     end_turn(&tui, 1);
     tui.acks(&second);
     tui.got_each_in_a_paste(&[&first, &second]);

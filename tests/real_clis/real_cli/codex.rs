@@ -5,8 +5,7 @@ use crate::{
     stage::{Cli, Place},
 };
 
-const CODEX: Cli =
-    Cli { program: "codex", args: &[], configure, proof: "accepted", steers_at_once: true, quit_asks: None };
+const CODEX: Cli = Cli { program: "codex", args: &[], configure, proof: "accepted", quit_asks: None };
 
 fn configure(place: &Place<'_>) -> Vec<(&'static str, String)> {
     let config = format!(

@@ -12,7 +12,6 @@ const GEMINI: Cli = Cli {
     args: &["--model", "gemini-2.5-flash"],
     configure,
     proof: "accepted",
-    steers_at_once: true,
     quit_asks: Some("Press Ctrl+C again to exit"),
 };
 

@@ -7,14 +7,7 @@ use crate::{
     stage::{Cli, Place},
 };
 
-const OPENCODE: Cli = Cli {
-    program: "opencode",
-    args: &[],
-    configure,
-    proof: "submitted",
-    steers_at_once: true,
-    quit_asks: None,
-};
+const OPENCODE: Cli = Cli { program: "opencode", args: &[], configure, proof: "submitted", quit_asks: None };
 
 fn configure(place: &Place<'_>) -> Vec<(&'static str, String)> {
     let config = json!({
