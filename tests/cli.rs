@@ -192,8 +192,7 @@ fn a_rule_set_is_checked_line_by_line() {
     let good = "name = 'otter'\n[composer]\nkind = 'always'\n";
     fs::write(dir.path().join("otter.toml"), good).unwrap();
     assert_eq!(run(dir.path(), &["harness", "check", "otter.toml"]).status.code(), Some(0));
-    let bad =
-        format!("{good}[busy]\nsteer = 'interrupt'\n[records]\ndirs = []\nfile = 'x'\nformat = 'json'\n");
+    let bad = format!("{good}[busy]\nsteer = 'interrupt'\n[records]\ndirs = []\nfile = 'x'\n");
     fs::write(dir.path().join("otter.toml"), bad).unwrap();
     let output = run(dir.path(), &["harness", "check", "otter.toml"]);
     assert_eq!(output.status.code(), Some(CONFIG));

@@ -66,11 +66,6 @@ impl Keys {
     pub fn sent(&self) -> String {
         self.strokes.concat()
     }
-
-    /// As it was written.
-    pub fn words(&self) -> &str {
-        &self.words
-    }
 }
 
 impl FromStr for Keys {
@@ -193,7 +188,7 @@ mod tests {
         assert_eq!(strokes("'two words'tab"), ["two words", "\t"]);
         assert_eq!(strokes("a-b ctrl"), ["a-b", "ctrl"]);
         let keys: Keys = "/quit enter".parse().unwrap();
-        assert_eq!((keys.sent().as_str(), keys.words()), ("/quit\r", "/quit enter"));
+        assert_eq!((keys.sent(), keys.to_string()), ("/quit\r".to_owned(), "/quit enter".to_owned()));
     }
 
     #[test]

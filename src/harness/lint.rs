@@ -137,6 +137,9 @@ impl Lint<'_> {
                 "a composer that is `seen` goes with `becomes`, and no other does",
             );
         }
+        if harness.composer.empty.is_empty() == harness.composer.region.is_some() {
+            self.wrong("composer", "`empty` and the `region` it stands in go together");
+        }
         if harness.composer.is_always() == (harness.proof == Proof::Consumed) {
             let said = "`consumed` is the proof of a program that has no composer, and its only one";
             self.wrong("proof", said);
@@ -164,14 +167,9 @@ impl Lint<'_> {
     }
 
     fn arguments(&mut self, harness: &Harness) {
-        let needed = [
-            ("session.id_args", &harness.session.id_args, "{session}"),
-            ("session.resume_args", &harness.session.resume_args, "{session}"),
-        ];
-        for (key, args, hole) in needed {
-            if !args.is_empty() && !args.iter().any(|arg| arg.contains(hole)) {
-                self.wrong(key, format!("`{hole}` stands in none of these"));
-            }
+        let resume = &harness.session.resume_args;
+        if !resume.is_empty() && !resume.iter().any(|arg| arg.contains("{session}")) {
+            self.wrong("session.resume_args", "`{session}` stands in none of these");
         }
         let environments = [
             ("launch.env", &harness.launch.env),
@@ -186,14 +184,6 @@ impl Lint<'_> {
     }
 
     fn records(&mut self, harness: &Harness) {
-        if let Some(pointer) = &harness.session.record_id {
-            if !pointer.starts_with('/') {
-                self.wrong("session.record_id", "a JSON pointer starts with `/`");
-            }
-            if harness.records.is_none() {
-                self.wrong("session.record_id", "needs `[records]` to be read off");
-            }
-        }
         let Some(records) = &harness.records else { return };
         if records.dirs.is_empty() {
             self.wrong("records.dirs", "names no directory");
@@ -245,11 +235,10 @@ mod tests {
     fn what_makes_no_sense_is_found_all_at_once_with_its_lines() {
         let text = GOOD.replace("any = ['busy']", "any = ['']")
             + "\n[[blocked]]\nid = 'w'\nregion = 'title'\n\n[busy]\nsteer = 'interrupt'\n\
-               \n[session]\nresume_args = ['-i']\nrecord_id = 'id'\n\n[records]\ndirs = ['/tmp']\nfile = 'a/b'\nformat = 'json'\n\
-               depth = 9\n";
+               \n[session]\nresume_args = ['-i']\n\n[records]\ndirs = ['/tmp']\nfile = 'a/b'\ndepth = 9\n";
         let found = faults(&text);
         let lines: Vec<_> = found.iter().map(|(line, _)| *line).collect();
-        assert_eq!(lines, [10, 13, 12, 17, 20, 21, 24, 25, 27], "{found:#?}");
+        assert_eq!(lines, [10, 13, 12, 17, 20, 23, 24, 25], "{found:#?}");
     }
 
     #[test]
@@ -262,6 +251,8 @@ mod tests {
             ("always", "never", "consumed"),
             ("name = 'otter'", "name = 'ot ter'", "letters"),
             ("['otter']", "['/bin/otter']", "directories"),
+            ("'always'", "'always'\nempty = ['Ask']", "go together"),
+            ("'always'", "'always'\nregion = 'bottom:3'", "go together"),
         ] {
             let found = faults(&GOOD.replace(from, to));
             assert!(found.iter().any(|(_, said)| said.contains(word)), "{to}: {found:?}");

@@ -5,43 +5,7 @@
 //! never names a program. A rule looks at a region of the screen for plain texts; regions keep a rule from
 //! being triggered by what a message merely quotes.
 //!
-//! ```toml
-//! name = "otter"                      # `harness` of a spawn
-//! version = "1.4.0"                   # whose screens were recorded
-//! match = ["otter"]                   # programs it is for
-//! inherits = "generic"                # its idle, working and blocked rules come after ours
-//! proof = "accepted"                  # consumed | submitted | accepted
-//! quit = "ctrl-c ctrl-c"
-//!
-//! [composer]
-//! kind = "always"                     # never | always | seen
-//! empty = ["Ask anything"]
-//!
-//! [ready]
-//! needs_paste = true
-//!
-//! [[ready.rules]]
-//! id = "placeholder"
-//! region = "bottom:6"
-//! any = ["Ask anything"]
-//!
-//! [submit]
-//! newline = "paste"                   # paste | ctrl-j | flatten
-//!
-//! [busy]
-//! queue = "tab"                       # hold, or the key of the program's own queue
-//! steer = "interrupt"                 # none | enter | interrupt
-//! interrupt = "esc"
-//!
-//! [[blocked]]
-//! id = "trust"
-//! region = "bottom:12"
-//! all = ["Trust this folder?"]
-//! severity = "setup"                  # question | setup | auth
-//! answer = { trust = "1", quit = "2" }
-//! ```
-//!
-//! See docs/harness.md for every field.
+//! See docs/harness.md for every field and an example.
 
 mod arguments;
 mod catalogue;
@@ -63,7 +27,7 @@ pub use lint::{Fault, read, read_file};
 pub use recording::Recording;
 pub use rule::{Dialog, Place, Rule, Severity};
 pub use schema::{
-    Additions, Busy, Composer, ComposerKind, Grants, Harness, Mcp, McpStyle, Newline, Proof, Queue, Ready,
-    RecordFormat, Records, Session, Steer, Submit, Text,
+    Additions, Busy, Composer, ComposerKind, Grants, Harness, Newline, Proof, Queue, Ready, Records, Session,
+    Steer, Submit, Text,
 };
 pub use verdict::Verdict;

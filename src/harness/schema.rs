@@ -61,7 +61,7 @@ pub struct Harness {
     /// What every start of it gets.
     #[serde(default)]
     pub launch: Additions,
-    /// How a session is named and resumed.
+    /// How a session is resumed.
     #[serde(default)]
     pub session: Session,
     /// Where the program writes down a user's turn itself.
@@ -70,9 +70,6 @@ pub struct Harness {
     /// What a start gets beyond `launch` when it may do more without asking.
     #[serde(default)]
     pub autonomy: Grants,
-    /// How it is told of MCP servers.
-    #[serde(default)]
-    pub mcp: Option<Mcp>,
 }
 
 /// The rung of proof that a delivery must reach (spec/pty 8).
@@ -107,18 +104,16 @@ pub enum ComposerKind {
 pub struct Composer {
     /// Whether there is one.
     pub kind: ComposerKind,
-    /// Where it is on the screen; by cursor and text alone when absent.
+    /// Where `empty` texts are looked for; there when and only when they are.
     #[serde(default)]
     pub region: Option<super::Place>,
-    /// Texts of which one stands in the region when nothing was typed: a placeholder, a bare prompt.
+    /// Texts of which one stands in the region when nothing was typed, and none when something was: a
+    /// placeholder, but no prompt. Without them words are told from none by what stands before the cursor.
     #[serde(default)]
     pub empty: Vec<String>,
     /// What stands in it for a long paste.
     #[serde(default)]
     pub paste_marks: Vec<String>,
-    /// Empties it; absent when no key is known to do so and nothing else.
-    #[serde(default)]
-    pub clear_key: Option<Keys>,
 }
 
 /// When a program takes messages (spec/pty 11).
@@ -132,7 +127,7 @@ pub struct Ready {
     /// Silence after output.
     #[serde(rename = "quiet_ms", deserialize_with = "ms")]
     pub quiet: Duration,
-    /// The same before the first message.
+    /// The same before the first message: longer, since a start-up draws in bursts.
     #[serde(rename = "first_quiet_ms", deserialize_with = "ms")]
     pub first_quiet: Duration,
     /// Without a composer: silence since the start.
@@ -247,19 +242,16 @@ pub struct Additions {
     pub env: BTreeMap<String, String>,
 }
 
-/// How a session is named and resumed. `{session}` is its id.
+/// How a session is resumed. `{session}` is its id.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Session {
-    /// Gives a new session an id of our choice (a UUID). Empty when the program chooses it.
-    pub id_args: Vec<String>,
     /// Resumes a session; stands before everything else, since it may be a subcommand.
     pub resume_args: Vec<String>,
-    /// Where the first line of the session's record (see [`Records`]) has its id: a JSON pointer.
-    pub record_id: Option<String>,
 }
 
-/// Where a program writes down a user's turn itself (spec/pty 8). The files are only ever read.
+/// Where a program writes down a user's turn itself, a JSON text in each line (spec/pty 8). The files are only
+/// ever read.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Records {
@@ -271,22 +263,9 @@ pub struct Records {
     /// So many directories below `dirs` files are looked for.
     #[serde(default)]
     pub depth: u8,
-    /// How a file is written.
-    pub format: RecordFormat,
-    /// All of these stand where the message's id stands when it is a user's turn: in the same line, or with
-    /// `json` in the same file.
+    /// All of these stand in the same line as the message's id when it is a user's turn.
     #[serde(default)]
     pub all: Vec<String>,
-}
-
-/// How a record is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RecordFormat {
-    /// A JSON text in each line, appended to.
-    Jsonl,
-    /// One JSON text, written anew each time.
-    Json,
 }
 
 /// What a start gets when it may do more without asking. `full` includes `trust_cwd`.
@@ -297,32 +276,6 @@ pub struct Grants {
     pub trust_cwd: Additions,
     /// It asks for no permission at all.
     pub full: Additions,
-}
-
-/// How a program is told of MCP servers.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Mcp {
-    /// In which way.
-    pub style: McpStyle,
-    /// The flag, the file or the command that goes with it.
-    pub with: String,
-}
-
-/// The ways of telling a program of MCP servers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum McpStyle {
-    /// A flag that takes a JSON file of servers.
-    FileFlag,
-    /// A flag that overrides one setting, once for each.
-    SettingFlag,
-    /// A flag that takes the server's command line.
-    CommandFlag,
-    /// A settings file of the program.
-    SettingsFile,
-    /// A subcommand that writes the program's settings.
-    Subcommand,
 }
 
 impl Harness {

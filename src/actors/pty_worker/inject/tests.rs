@@ -23,7 +23,6 @@ fn otter() -> &'static Harness {
         [records]
         dirs = ["~/otter"]
         file = "*"
-        format = "jsonl"
     "#;
     Box::leak(Box::new(toml::from_str(text).unwrap()))
 }

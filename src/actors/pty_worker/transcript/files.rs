@@ -14,7 +14,7 @@ use crate::harness::Records;
 
 /// Most files that are followed: those written to last.
 const FILES: usize = 16;
-/// Most entries of directories that one look goes through, newest names first.
+/// Most entries of directories that one look goes into, newest names first.
 const ENTRIES: usize = 4096;
 /// Most bytes of one file in one look. A line that is longer is no turn of ours: the longest text that is typed
 /// has 16 KiB.
@@ -79,10 +79,11 @@ impl Files {
 
     fn walk(&self, dir: &Path, depth: u8, left: &mut usize, found: &mut Vec<(SystemTime, PathBuf)>) {
         let Ok(entries) = fs::read_dir(dir) else { return };
-        let mut entries: Vec<_> = entries.filter_map(Result::ok).take(*left).collect();
-        *left -= entries.len();
+        let mut entries: Vec<_> = entries.filter_map(Result::ok).collect();
         // Names begin with a date where there may be many.
         entries.sort_by_key(|entry| std::cmp::Reverse(entry.file_name()));
+        entries.truncate(*left);
+        *left -= entries.len();
         for entry in entries {
             let Ok(kind) = entry.file_type() else { continue };
             if kind.is_dir() && depth > 0 {
@@ -94,11 +95,13 @@ impl Files {
     }
 
     fn candidate(&self, entry: &fs::DirEntry) -> Option<(SystemTime, PathBuf)> {
+        if !line::fits(entry.file_name().to_str()?, &self.rules.file) {
+            return None;
+        }
         let path = entry.path();
-        let fits = line::fits(entry.file_name().to_str()?, &self.rules.file);
         let touched = entry.metadata().and_then(|file| file.modified()).ok()?;
         let is_new = touched >= self.since && self.tails.iter().all(|tail| tail.path != path);
-        (fits && is_new).then_some((touched, path))
+        is_new.then_some((touched, path))
     }
 }
 
@@ -169,7 +172,6 @@ mod tests {
         dirs = ["$TOOL_HOME/sessions", "~/.tool/sessions"]
         file = "run-*.jsonl"
         depth = 1
-        format = "jsonl"
         all = ['"role":"user"']
     "#;
 
@@ -244,6 +246,18 @@ mod tests {
         assert!(!home.files().look("msg 7"));
         home.say("22/run-old.jsonl", &turn("8"));
         assert!(home.files().look("msg 8"), "a session that goes on");
+    }
+
+    #[test]
+    fn of_too_many_entries_the_newest_names_are_looked_at() {
+        let home = Home::new();
+        for run in 100..200 {
+            home.say(&format!("22/run-{run}.jsonl"), "{}\n");
+        }
+        let (mut found, mut left) = (Vec::new(), 1 + 2);
+        home.files().walk(&home.file(""), 1, &mut left, &mut found);
+        let names: Vec<_> = found.iter().map(|(_, path)| path.file_name().unwrap()).collect();
+        assert_eq!((names, left), (vec!["run-199.jsonl".as_ref(), "run-198.jsonl".as_ref()], 0));
     }
 
     #[test]
