@@ -57,11 +57,6 @@ pub fn units(mut bytes: &[u8]) -> impl Iterator<Item = (Unit<'_>, usize)> {
     })
 }
 
-/// How many of these bytes are whole units.
-pub fn whole(bytes: &[u8]) -> usize {
-    units(bytes).map(|(_, len)| len).sum()
-}
-
 /// `rest` follows `ESC [`.
 fn csi(rest: &[u8]) -> Option<(Unit<'_>, usize)> {
     let end =
@@ -111,6 +106,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// How many of these bytes are whole units.
+    fn whole(bytes: &[u8]) -> usize {
+        units(bytes).map(|(_, len)| len).sum()
+    }
 
     fn all(bytes: &[u8]) -> Vec<Unit<'_>> {
         units(bytes).map(|(unit, _)| unit).collect()

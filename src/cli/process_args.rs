@@ -7,8 +7,8 @@ use crate::command_line;
 /// The options.
 #[derive(Debug, Default, clap::Args)]
 pub(super) struct ProcessArgs {
-    /// Start the program again when it ends by itself: `on-failure`, or `resume` to take up its own session
-    /// too [default: never].
+    /// Start the program again when it fails: `on-failure`; `resume` is the same. A session that the spawn names
+    /// is taken up again on every start [default: never].
     #[arg(long, value_name = "WHEN")]
     restart: Option<When>,
     /// Most restarts without a quiet spell of five minutes [default: 5].

@@ -114,7 +114,8 @@ pub enum RestartWhen {
     Never,
     /// When it failed: a code other than 0, or a signal that was not ours.
     OnFailure,
-    /// The same, and the program takes its own session up again, if its harness knows how.
+    /// Another word for `OnFailure`: a spawn that names a session has it taken up again on every start, whatever
+    /// the policy.
     Resume,
 }
 

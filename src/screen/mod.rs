@@ -35,8 +35,6 @@ pub struct Screen {
     begun: Vec<u8>,
     /// The parameters of the scrolling region, while it is not the whole screen.
     margins: Option<Vec<u8>>,
-    /// Times the parser panicked and the grid was emptied.
-    resets: u32,
     bracketed_paste_seen: bool,
 }
 
@@ -75,7 +73,6 @@ impl Screen {
             stand_in: StandIn::default(),
             begun: Vec::new(),
             margins: None,
-            resets: 0,
             bracketed_paste_seen: false,
         }
     }
@@ -88,7 +85,6 @@ impl Screen {
         self.offset += bytes.len() as u64;
         self.follow(bytes);
         if fed.is_err() {
-            self.resets += 1;
             let title = std::mem::take(&mut self.parser.callbacks_mut().title);
             self.parser = parser(self.size(), Watch { title, ..Watch::default() });
         }
@@ -124,7 +120,6 @@ impl Screen {
             self.parser.set_size(cells(size.rows), cells(size.cols));
         }));
         if resized.is_err() {
-            self.resets += 1;
             self.parser = parser(size, Watch::default());
         }
     }
@@ -169,11 +164,6 @@ impl Screen {
     /// from here continues it.
     pub fn settled(&self) -> u64 {
         self.offset - self.begun.len() as u64
-    }
-
-    /// Times the parser panicked.
-    pub fn resets(&self) -> u32 {
-        self.resets
     }
 
     /// True between frames; false while a synchronised update is being drawn.
@@ -354,10 +344,7 @@ impl Callbacks for Watch {
 
 impl std::fmt::Debug for Screen {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Screen")
-            .field("offset", &self.offset)
-            .field("resets", &self.resets)
-            .finish_non_exhaustive()
+        f.debug_struct("Screen").field("offset", &self.offset).finish_non_exhaustive()
     }
 }
 

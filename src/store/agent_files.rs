@@ -28,7 +28,10 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tracing::warn;
 
-use super::private_file::{FILE_MODE, private_dir, publish_private};
+use super::{
+    identity::hex_prefix,
+    private_file::{FILE_MODE, private_dir, publish_private},
+};
 use crate::{
     ids::{AgentId, AgentName, DeliveryId},
     messages::{
@@ -50,6 +53,8 @@ const BODIES_MAX: usize = 64;
 const ENDED_KEPT: usize = 16;
 /// Bytes of one agent's output that may wait for the disk.
 const WAITING_MAX: usize = 1 << 20;
+/// Hex digits of a name that stands for an id.
+const NAME_HEX: usize = 32;
 /// The first line of a recording is shorter than this.
 const HEADER_MAX: u64 = 4 << 10;
 
@@ -160,12 +165,7 @@ fn dir_name(agent: &AgentId) -> String {
 }
 
 fn digest(text: &str) -> String {
-    use std::fmt::Write;
-    Sha256::digest(text.as_bytes()).iter().take(16).fold(String::new(), |mut hex, byte| {
-        // Writing to a string cannot fail.
-        write!(hex, "{byte:02x}").ok();
-        hex
-    })
+    hex_prefix(&Sha256::digest(text.as_bytes()), NAME_HEX)
 }
 
 /// What the thread knows.

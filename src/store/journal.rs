@@ -23,7 +23,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use tracing::{error, info, warn};
@@ -38,7 +38,7 @@ use crate::{
         lifecycle::{ActorId, ActorKind},
         process::PastExit,
     },
-    supervision::{Detail, Post, Probe},
+    supervision::{Detail, Post, Probe, lock, now_ms},
 };
 
 /// Between tries after the disk refused.
@@ -246,13 +246,6 @@ impl Journal {
         let (reply, written) = Reply::channel();
         shared.writing.push((ticket, reply));
         Some(written)
-    }
-
-    /// Takes a record, and tells the post once it is on disk.
-    pub fn append_then(&self, record: Record, post: Post<Journalled>) -> Ticket {
-        let ticket = self.append(record);
-        self.notify(ticket, post);
-        ticket
     }
 
     /// The ticket of the newest record: once it is on disk, everything is.
@@ -592,15 +585,6 @@ fn tell(post: &Post<Journalled>, ticket: Ticket) {
     post.tell(Journalled { ticket: ticket.0 }).ok();
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Milliseconds since the Unix epoch: it stamps records, and only their age is ever decided by it.
-fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
-}
-
 #[cfg(test)]
 mod tests {
     use std::{fs, os::unix::fs::PermissionsExt, process::Command, time::Instant};
@@ -714,7 +698,8 @@ mod tests {
         let journal = Journal::open(dir.path().join("journal")).unwrap();
         let (post, heard) = ear();
         for seq in 1..=2000 {
-            journal.append_then(settled(seq), post.clone());
+            let ticket = journal.append(settled(seq));
+            journal.notify(ticket, post.clone());
         }
         let last = journal.last_ticket();
         for _ in 0..2000 {

@@ -289,7 +289,10 @@ pub(super) mod tests {
     use super::*;
     use crate::{
         ids::{AgentName, SpawnId},
-        messages::delivery::Note,
+        messages::{
+            delivery::Note,
+            process::{EndedBy, ExitRecord},
+        },
     };
 
     fn agent(n: u8) -> AgentId {
@@ -315,6 +318,15 @@ pub(super) mod tests {
             attempts: 2,
             landed: seq.is_multiple_of(2),
             at_ms: 7,
+        }
+    }
+
+    fn exit(code: i32) -> PastExit {
+        PastExit {
+            name: AgentName::parse("skipper").unwrap(),
+            program: "helm".into(),
+            at_ms: 7,
+            exit: ExitRecord::with_code(EndedBy::Itself, code),
         }
     }
 
@@ -374,6 +386,7 @@ pub(super) mod tests {
                 result: InvocationResult::Failed("spawn_failed".into()),
                 at_ms,
             }),
+            1 => (0i32..3).prop_map(|n| Record::AgentExited(Box::new(exit(n)))),
         ]
     }
 
@@ -443,6 +456,11 @@ pub(super) mod tests {
             });
         }
         assert_eq!(state.ended.len(), INVOCATIONS_MAX);
+        for n in 0..2 * EXITS_MAX as i32 {
+            state.apply(&Record::AgentExited(Box::new(exit(n))));
+        }
+        assert_eq!(state.exits.len(), EXITS_MAX);
+        assert_eq!(state.exits[0].exit.code, Some(EXITS_MAX as i32), "the oldest went first");
     }
 
     #[test]

@@ -254,12 +254,13 @@ fn worker_view<S: serde::Serializer>(view: &WorkerView, serializer: S) -> Result
     .serialize(serializer)
 }
 
-/// Milliseconds since the Unix epoch, for display only: nothing decides by it.
+/// Milliseconds since the Unix epoch: a stamp, by which nothing but the age of a record is ever decided.
 pub(crate) fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
 }
 
-/// A panic while such a lock was held cannot leave a probe half written in a way that matters.
+/// Takes a lock whether or not its last holder panicked: only for what a panic cannot leave half written in a way
+/// that matters.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -155,7 +155,8 @@ mod tests {
             for piece in text.as_bytes().chunks(cut) {
                 end += piece.len();
                 now += Duration::from_millis(7);
-                chunks.extend(stream.push(piece, escape::whole(&text.as_bytes()[..end]) as u64, now));
+                let settled = escape::units(&text.as_bytes()[..end]).map(|(_, len)| len as u64).sum();
+                chunks.extend(stream.push(piece, settled, now));
             }
             chunks.extend(stream.finish());
             let mut got = String::new();
