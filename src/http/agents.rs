@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{PoisonError, atomic::Ordering},
+    sync::atomic::Ordering,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -17,7 +17,7 @@ use serde_json::json;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
-    api::Api,
+    api::{Api, WORKER_TIME, disappeared, of_worker},
     body,
     error::ApiError,
     spawn_body::{Defaults, SpawnBody},
@@ -34,8 +34,6 @@ use crate::{
     },
 };
 
-/// For a terminal's answer (spec/api 2.4).
-pub(super) const WORKER_TIME: Duration = Duration::from_secs(5);
 /// For the engine's answer to a message (spec/api 2.3).
 pub(super) const SEND_TIME: Duration = Duration::from_secs(30);
 
@@ -122,11 +120,7 @@ pub(super) struct Listed {
 impl Listed {
     /// The entry of an agent at this time, with what its cursor shows of itself.
     fn new(view: AgentView, cursor: Option<&CursorView>, now: SystemTime) -> Self {
-        let detail = view
-            .worker
-            .as_ref()
-            .map(|worker| worker.detail.lock().unwrap_or_else(PoisonError::into_inner).clone())
-            .unwrap_or_default();
+        let detail = view.worker.as_ref().map(|worker| worker.detail()).unwrap_or_default();
         let last_output = view
             .worker
             .as_ref()
@@ -389,9 +383,7 @@ pub(super) async fn resize(
     let size = TermSize::new(rows, cols)?;
     let agent = api.agent(&name).await?;
     api.writers.may_resize(&agent.view.spec.name)?;
-    let answer = agent.resize.ask(|reply| Resize { size, reply });
-    let resized = tokio::time::timeout(WORKER_TIME, answer).await.map_err(|_| worker_silent(&name))?;
-    let resized = resized.map_err(|_| disappeared(&name))?;
+    let resized = of_worker(&name, agent.resize.ask(|reply| Resize { size, reply })).await?;
     resized.map_err(|refused| ApiError::from(refused).about(name.as_str()))?;
     Ok(HttpResponse::Ok().json(json!({ "name": *name, "rows": rows, "cols": cols })))
 }
@@ -419,8 +411,7 @@ pub(super) async fn snapshot(
         }
     };
     let agent = api.agent(&name).await?;
-    let answer = tokio::time::timeout(WORKER_TIME, agent.snapshot.ask(TakeSnapshot)).await;
-    let snapshot = answer.map_err(|_| worker_silent(&name))?.map_err(|_| disappeared(&name))?;
+    let snapshot = of_worker(&name, agent.snapshot.ask(TakeSnapshot)).await?;
     Ok(HttpResponse::Ok().json(json!({
         "format": format,
         "rows": snapshot.size.rows,
@@ -432,15 +423,6 @@ pub(super) async fn snapshot(
         "state": snapshot.state,
         "modes": snapshot.modes,
     })))
-}
-
-pub(super) fn worker_silent(name: &str) -> ApiError {
-    ApiError::timed_out("worker_timeout", "the agent's terminal did not answer in time").about(name)
-}
-
-pub(super) fn disappeared(name: &str) -> ApiError {
-    let message = "the agent's terminal went away before it could answer; try again";
-    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "worker_disappeared", message).retryable().about(name)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use actix_web::http::StatusCode;
 use tokio::sync::watch;
 
 use super::{
@@ -28,6 +29,8 @@ use crate::{
 
 /// How long a room may take for an answer that needs nobody else.
 pub(super) const ROOM_TIME: Duration = Duration::from_secs(2);
+/// For a terminal's answer (spec/api 2.4).
+pub(super) const WORKER_TIME: Duration = Duration::from_secs(5);
 
 /// What the routes share.
 pub(super) struct Api {
@@ -151,4 +154,20 @@ pub(super) async fn within<T>(limit: Duration, answer: Answer<T>) -> Result<T, A
         ApiError::timed_out("room_timeout", message)
     };
     Ok(tokio::time::timeout(limit, answer).await.map_err(late)??)
+}
+
+/// Waits for the answer of this agent's terminal, for at most [`WORKER_TIME`].
+///
+/// # Errors
+/// 504 `worker_timeout` when it does not come in time, 503 `worker_disappeared` when it cannot come.
+pub(super) async fn of_worker<T>(name: &str, answer: Answer<T>) -> Result<T, ApiError> {
+    let late =
+        |_| ApiError::timed_out("worker_timeout", "the agent's terminal did not answer in time").about(name);
+    tokio::time::timeout(WORKER_TIME, answer).await.map_err(late)?.map_err(|_| disappeared(name))
+}
+
+/// 503 `worker_disappeared`: the terminal was asked and will not answer any more.
+pub(super) fn disappeared(name: &str) -> ApiError {
+    let message = "the agent's terminal went away before it could answer; try again";
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "worker_disappeared", message).retryable().about(name)
 }

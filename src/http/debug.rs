@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{PoisonError, atomic::Ordering},
+    sync::atomic::Ordering,
     time::{Duration, SystemTime},
 };
 
@@ -28,7 +28,7 @@ use crate::{
         dead_letter::ListDeadLetters,
         delivery::ObserveCursor,
         lifecycle::{ActorId, ActorKind},
-        pty::{Snapshot, TakeSnapshot, WorkerDetail, WorkerView},
+        pty::{Snapshot, TakeSnapshot, WorkerView},
         spawn::{AgentDoors, FindAgent, ListAgents},
     },
     supervision::{Detail, FaultPoint, Probe, ProbeView},
@@ -127,7 +127,7 @@ pub(super) async fn agent(api: Data<Api>, name: Path<String>) -> Result<HttpResp
         Some(Detail::Worker(view)) => Some(view.clone()),
         _ => None,
     });
-    let worker = view.as_deref().map(detail_of);
+    let worker = view.as_deref().map(WorkerView::detail);
     let now = SystemTime::now();
     let output = view.as_deref().and_then(|view| last_output(view, now));
     let down: Vec<_> = [&worker_probe, &cursor_probe].into_iter().flatten().filter_map(down).collect();
@@ -163,10 +163,6 @@ pub(super) async fn agent(api: Data<Api>, name: Path<String>) -> Result<HttpResp
         "session": session,
         "actors": actors,
     })))
-}
-
-fn detail_of(view: &WorkerView) -> WorkerDetail {
-    view.detail.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
 /// An actor that does not run, and what it does instead.

@@ -9,8 +9,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{
-    agents::{WORKER_TIME, disappeared, worker_silent},
-    api::Api,
+    api::{Api, of_worker},
     body,
     error::ApiError,
 };
@@ -38,9 +37,8 @@ pub(super) async fn answer(
     let agent = api.agent(&name).await?;
     let (pressed, dialog) = (choice.clone(), expect.map(DialogId::from));
     let answered = agent.answer.ask(|reply| AnswerDialog { choice: pressed, dialog, reply });
-    let answered = tokio::time::timeout(WORKER_TIME, answered).await.map_err(|_| worker_silent(&name))?;
-    let answered = answered.map_err(|_| disappeared(&name))?;
-    let dialog = answered.map_err(|refused| ApiError::from(refused).about(name.as_str()))?;
+    let dialog = of_worker(&name, answered).await?;
+    let dialog = dialog.map_err(|refused| ApiError::from(refused).about(name.as_str()))?;
     Ok(HttpResponse::Ok().json(json!({ "name": *name, "dialog": dialog, "choice": choice })))
 }
 

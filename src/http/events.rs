@@ -10,16 +10,13 @@ use actix_ws::{CloseCode, Message, MessageStream, Session};
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tokio::{
-    sync::watch,
-    time::{Instant, MissedTickBehavior, interval_at},
-};
+use tokio::sync::watch;
 use tracing::debug;
 
 use super::{
     api::{Api, OpenStream, ROOM_TIME, within},
     error::ApiError,
-    socket::{self, End, PING, ended, hand_over},
+    socket::{self, Accepted, End, ended, hand_over},
 };
 use crate::{
     ids::{AgentName, EventSeq},
@@ -84,10 +81,7 @@ pub(super) async fn stream(
     req: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let (response, session, incoming) =
-        actix_ws::handle(&req, payload).map_err(|error| socket::no_handshake(&error))?;
-    let closing = api.streams.closing();
-    socket::still_open(&closing)?;
+    let Accepted { response, session, incoming, closing } = socket::accept(&api.streams, &req, payload)?;
     let mut since = since.into_inner();
     let output_of = since.output.take().map(|name| AgentName::parse(&name)).transpose()?;
     let (since, boot) = since.read();
@@ -114,8 +108,7 @@ impl Client {
     }
 
     async fn relay(&mut self, feed: &mut Feed, incoming: &mut MessageStream) -> End {
-        let mut pings = interval_at(Instant::now() + PING, PING);
-        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut pings = socket::pings();
         let Self { session, closing, .. } = self;
         loop {
             let step = tokio::select! {

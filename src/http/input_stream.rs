@@ -23,19 +23,18 @@ use futures_util::{FutureExt, StreamExt, future::LocalBoxFuture, stream::Futures
 use serde::{Deserialize, Serialize};
 use tokio::{
     sync::watch,
-    time::{Duration, Instant, MissedTickBehavior, interval, interval_at, timeout},
+    time::{Duration, MissedTickBehavior, interval},
 };
 use tracing::{debug, info, warn};
 
 use super::{
-    agents::{WORKER_TIME, disappeared, worker_silent},
-    api::{Api, OpenStream, ROOM_TIME, within},
+    api::{Api, OpenStream, ROOM_TIME, disappeared, of_worker, within},
     error::ApiError,
-    socket::{self, End, PING, ended, hand_over},
+    socket::{self, Accepted, End, ended, hand_over},
     writers::WriterLease,
 };
 use crate::messages::{
-    hold::{DeliveryMode, SetDeliveryMode},
+    hold::{DeliveryMode, GetDeliveryMode, SetDeliveryMode},
     pty::{Input, Resize, TakeSnapshot, TermSize},
     spawn::AgentDoors,
 };
@@ -90,10 +89,7 @@ pub(super) async fn open(
     req: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let (response, session, incoming) =
-        actix_ws::handle(&req, payload).map_err(|error| socket::no_handshake(&error))?;
-    let closing = api.streams.closing();
-    socket::still_open(&closing)?;
+    let Accepted { response, session, incoming, closing } = socket::accept(&api.streams, &req, payload)?;
     let incoming =
         incoming.max_frame_size(FRAME_MAX).aggregate_continuations().max_continuation_size(FRAME_MAX);
     let StreamQuery { drive, who } = query.into_inner();
@@ -131,17 +127,23 @@ struct Driving {
 }
 
 impl Driving {
-    /// Holds the agent's messages back.
-    async fn begin(agent: &AgentDoors) -> Result<Self, ApiError> {
+    /// Looks what the terminal is now, and changes nothing.
+    async fn look(agent: &AgentDoors) -> Result<Self, ApiError> {
         let name = agent.view.spec.name.as_str();
-        let shown = timeout(WORKER_TIME, agent.snapshot.ask(TakeSnapshot)).await;
-        let shown = shown.map_err(|_| worker_silent(name))?.map_err(|_| disappeared(name))?;
+        let size = of_worker(name, agent.snapshot.ask(TakeSnapshot)).await?.size;
+        let mode = within(ROOM_TIME, agent.hold.get.ask(GetDeliveryMode)).await?;
+        Ok(Self { agent: agent.clone(), mode, size })
+    }
+
+    /// Holds the agent's messages back. After an error they may be held all the same: to be ended either way.
+    async fn begin(&mut self) -> Result<(), ApiError> {
         let hold = |reply| SetDeliveryMode { mode: DeliveryMode::ManualFlush, expect: None, reply };
-        let held = within(ROOM_TIME, agent.hold.set.ask(hold)).await?;
         // Without an expectation there is no conflict.
-        let mode = held.map_or(DeliveryMode::ManualFlush, |set| set.previous);
-        info!(agent = name, "driven by a person, messages are held");
-        Ok(Self { agent: agent.clone(), mode, size: shown.size })
+        if let Ok(set) = within(ROOM_TIME, self.agent.hold.set.ask(hold)).await? {
+            self.mode = set.previous;
+        }
+        info!(agent = %self.agent.view.spec.name, "driven by a person, messages are held");
+        Ok(())
     }
 
     /// Leaves the terminal as it was. A mode that somebody else has set meanwhile stays.
@@ -208,11 +210,11 @@ impl Typist {
         let agent = api.agent(&self.name).await?;
         self.lease = Some(api.writers.take(&agent.view.spec.name, &self.who, self.drives)?);
         if self.drives {
-            self.driving = Some(Driving::begin(&agent).await?);
+            // Kept before anything is changed: an answer that comes too late leaves no messages held.
+            self.driving.insert(Driving::look(&agent).await?).begin().await?;
         }
         self.say(&Said::Ready { name: &self.name.clone() }).await?;
-        let mut pings = interval_at(Instant::now() + PING, PING);
-        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut pings = socket::pings();
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut unacked = FuturesOrdered::new();

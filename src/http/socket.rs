@@ -2,15 +2,18 @@
 
 use std::{future::Future, time::Duration};
 
-use actix_web::http::StatusCode;
-use actix_ws::{CloseCode, CloseReason, Closed, Session};
-use tokio::{sync::watch, time::timeout};
+use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web::Payload};
+use actix_ws::{CloseCode, CloseReason, Closed, MessageStream, Session};
+use tokio::{
+    sync::watch,
+    time::{Instant, Interval, MissedTickBehavior, interval_at, timeout},
+};
 use tracing::debug;
 
-use super::error::ApiError;
+use super::{api::Streams, error::ApiError};
 
 /// Between pings (spec/api 2.6).
-pub(super) const PING: Duration = Duration::from_secs(30);
+const PING: Duration = Duration::from_secs(30);
 /// A client that takes no frame for this long is gone. It may read slowly; it may not stand still.
 const STALLED: Duration = Duration::from_secs(120);
 /// For the last words to a client.
@@ -42,13 +45,31 @@ impl End {
     }
 }
 
-/// What a request gets that is no handshake.
-pub(super) fn no_handshake(error: &actix_web::Error) -> ApiError {
-    let message = format!("open it as a WebSocket: {error}");
-    ApiError::new(StatusCode::BAD_REQUEST, "websocket_expected", message)
+/// A handshake that was made.
+pub(super) struct Accepted {
+    /// To be returned by the route; the socket is open once it is.
+    pub(super) response: HttpResponse,
+    pub(super) session: Session,
+    pub(super) incoming: MessageStream,
+    /// Becomes true when the socket is to end.
+    pub(super) closing: watch::Receiver<bool>,
 }
 
-/// Refuses a new socket while the house is closing.
+/// Makes the handshake of a new socket, unless the house is closing.
+///
+/// # Errors
+/// 400 `websocket_expected`, 503 `shutting_down`.
+pub(super) fn accept(streams: &Streams, req: &HttpRequest, payload: Payload) -> Result<Accepted, ApiError> {
+    let (response, session, incoming) = actix_ws::handle(req, payload).map_err(|error| {
+        let message = format!("open it as a WebSocket: {error}");
+        ApiError::new(StatusCode::BAD_REQUEST, "websocket_expected", message)
+    })?;
+    let closing = streams.closing();
+    still_open(&closing)?;
+    Ok(Accepted { response, session, incoming, closing })
+}
+
+/// Refuses what would go on for long while the house is closing.
 ///
 /// # Errors
 /// 503 `shutting_down`.
@@ -58,6 +79,13 @@ pub(super) fn still_open(closing: &watch::Receiver<bool>) -> Result<(), ApiError
     }
     let message = "the broker is shutting down";
     Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "shutting_down", message))
+}
+
+/// When to ping a client, the first time after a while.
+pub(super) fn pings() -> Interval {
+    let mut pings = interval_at(Instant::now() + PING, PING);
+    pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    pings
 }
 
 /// Resolves when all sockets are to end.

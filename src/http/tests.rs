@@ -62,6 +62,8 @@ struct Script {
     pending: Vec<Pending>,
     /// Registry and worker take questions and never answer.
     silent: bool,
+    /// To hold messages back is done, and never answered.
+    hold_unanswered: bool,
     /// What the agent of [`RESULT_TOKEN`] handed in: data, final, metadata.
     results: Vec<(String, bool, Option<String>)>,
 }
@@ -205,7 +207,11 @@ handles!(SetDeliveryMode, |rooms, asked| {
     if set.is_ok() {
         script.delivery_mode = mode;
     }
-    asked.reply.send(set);
+    if script.hold_unanswered && mode == DeliveryMode::ManualFlush {
+        rooms.kept.push(Box::new(asked));
+    } else {
+        asked.reply.send(set);
+    }
 });
 handles!(GetDeliveryMode, |rooms, asked| {
     asked.0.send(lock(&rooms.script).delivery_mode);
@@ -849,6 +855,27 @@ async fn whoever_types_to_nobody_is_told_in_a_frame() {
     }
     let got = house.get("/api/input/al/stream").await;
     is_envelope(&got, 400, "websocket_expected");
+}
+
+#[actix::test]
+async fn whoever_drives_holds_messages_back_until_the_stream_ends_also_when_it_never_began() {
+    let house = house();
+    for before in [DeliveryMode::AutoInject, DeliveryMode::ManualFlush] {
+        lock(&house.script).delivery_mode = before;
+        let mut ws = house.socket("/api/input/al/stream?drive=true").await;
+        assert_eq!(event(&mut ws).await["type"], "pty_input_ready");
+        assert_eq!(lock(&house.script).delivery_mode, DeliveryMode::ManualFlush);
+        ws.send(Message::Close(None)).await.unwrap();
+        assert!(matches!(frame(&mut ws).await, Frame::Close(_)));
+        assert_eq!(lock(&house.script).delivery_mode, before);
+    }
+    lock(&house.script).delivery_mode = DeliveryMode::AutoInject;
+    lock(&house.script).hold_unanswered = true;
+    let mut ws = house.socket("/api/input/al/stream?drive=true").await;
+    assert_eq!(event(&mut ws).await["code"], "room_timeout");
+    assert!(matches!(frame(&mut ws).await, Frame::Close(Some(_))));
+    assert_eq!(lock(&house.script).delivery_mode, DeliveryMode::AutoInject);
+    assert_eq!(house.post("/api/input/al", r#"{"data":"x"}"#).await.status, 200, "the lease is back");
 }
 
 #[actix::test]

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Mutex,
+        Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU32, AtomicU64},
     },
     time::Duration,
@@ -235,6 +235,13 @@ pub struct WorkerView {
     pub was_ready: AtomicBool,
     /// The parts that are not plain numbers.
     pub detail: Mutex<WorkerDetail>,
+}
+
+impl WorkerView {
+    /// The parts that are not plain numbers, as they are now.
+    pub fn detail(&self) -> WorkerDetail {
+        self.detail.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// The changing parts of a worker's view.
