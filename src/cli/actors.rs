@@ -47,12 +47,7 @@ struct Actor {
 pub(super) fn run(args: &Args, env: &Env) -> Result<Exit, Failure> {
     let broker = args.place.find(env)?;
     let answer = block_on(async { Api::new(broker).get("/debug/actors").await })?;
-    if args.json {
-        ui::line(&answer.text())?;
-    } else {
-        ui::line(&table(&answer)?)?;
-    }
-    Ok(Exit::Ok)
+    answer.show(args.json, || table(&answer))
 }
 
 /// The answer of `GET /debug/actors` for a person.

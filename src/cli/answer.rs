@@ -6,7 +6,6 @@ use super::{
     Exit, Failure, agent_name,
     client::{Api, block_on},
     find::Where,
-    ui,
 };
 use crate::{config::Env, ids::AgentName};
 
@@ -42,7 +41,5 @@ pub(super) fn run(args: &Args, env: &Env) -> Result<Exit, Failure> {
     let request = Request { choice, expect: expect.as_deref() };
     let path = format!("/api/spawned/{name}/answer");
     let answer = block_on(async { Api::new(broker).post(&path, &request).await })?;
-    let text = if *json { answer.text() } else { format!("{name} was answered `{choice}`") };
-    ui::line(&text)?;
-    Ok(Exit::Ok)
+    answer.show(*json, || Ok(format!("{name} was answered `{choice}`")))
 }

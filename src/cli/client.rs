@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{Exit, Failure, find::Found};
+use super::{Exit, Failure, find::Found, ui};
 
 /// Longer than any answer of a healthy broker takes: a spawn may wait 30 s for a foreign engine.
 const ANSWER: Duration = Duration::from_secs(45);
@@ -36,6 +36,10 @@ pub(super) struct Api {
 
 /// A good answer, undecoded, so that `--json` passes on exactly what the broker said.
 pub(super) struct Answer(Bytes);
+
+/// A body in which nothing is said.
+#[derive(Serialize)]
+pub(super) struct Nothing {}
 
 /// The envelope of every refusal (docs/api.md).
 #[derive(Debug, Default, Deserialize)]
@@ -152,8 +156,25 @@ impl Api {
 }
 
 impl Answer {
+    /// An answer of our own, where no broker was asked.
+    pub(super) fn of(value: &impl Serialize) -> Result<Self, Failure> {
+        let json = serde_json::to_vec(value)
+            .map_err(|error| Failure::new(Exit::Failed, format!("the answer cannot be shown: {error}")))?;
+        Ok(Self(json.into()))
+    }
+
+    /// Prints it: as it came, or in words.
+    pub(super) fn show(
+        &self,
+        json: bool,
+        words: impl FnOnce() -> Result<String, Failure>,
+    ) -> Result<Exit, Failure> {
+        ui::line(&if json { self.text() } else { words()? })?;
+        Ok(Exit::Ok)
+    }
+
     /// The answer as JSON text.
-    pub(super) fn text(&self) -> String {
+    fn text(&self) -> String {
         String::from_utf8_lossy(&self.0).into_owned()
     }
 

@@ -43,18 +43,15 @@ struct Past {
 pub(super) fn run(args: &Args, env: &Env) -> Result<Exit, Failure> {
     let broker = args.place.find(env)?;
     let answer = block_on(async { Api::new(broker).get("/api/crash-insights").await })?;
-    if args.json {
-        ui::line(&answer.text())?;
-        return Ok(Exit::Ok);
-    }
-    let insights: Insights = answer.read()?;
+    answer.show(args.json, || Ok(table(answer.read()?)))
+}
+
+fn table(insights: Insights) -> String {
     if insights.recent.is_empty() {
-        ui::line("no agent has ended yet")?;
-        return Ok(Exit::Ok);
+        return "no agent has ended yet".to_owned();
     }
     let rows: Vec<_> = insights.recent.into_iter().map(row).collect();
-    ui::line(&ui::table(&["WHEN", "NAME", "WHAT", "LIVED", "MEMORY", "HOW", "LAST LINE"], &rows))?;
-    Ok(Exit::Ok)
+    ui::table(&["WHEN", "NAME", "WHAT", "LIVED", "MEMORY", "HOW", "LAST LINE"], &rows)
 }
 
 fn row(past: Past) -> Vec<String> {

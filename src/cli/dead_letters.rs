@@ -83,11 +83,7 @@ pub(super) fn run(args: &Args, env: &Env) -> Result<Exit, Failure> {
     match &args.verb {
         None | Some(Verb::List) => {
             let answer = block_on(async { Api::new(broker).get("/api/dead-letters").await })?;
-            if args.json {
-                ui::line(&answer.text())?;
-                return Ok(Exit::Ok);
-            }
-            list(answer.read()?)
+            answer.show(args.json, || Ok(table(answer.read()?)))
         }
         Some(Verb::Redeliver(which)) => {
             let request = match &which.id {
@@ -97,20 +93,15 @@ pub(super) fn run(args: &Args, env: &Env) -> Result<Exit, Failure> {
             let answer =
                 block_on(async { Api::new(broker).post("/api/dead-letters/redeliver", &request).await })?;
             let reply: Reply = answer.read()?;
-            if args.json {
-                ui::line(&answer.text())?;
-            } else {
-                report(&reply)?;
-            }
+            answer.show(args.json, || Ok(report(&reply)))?;
             Ok(if reply.failed.is_empty() { Exit::Ok } else { Exit::Failed })
         }
     }
 }
 
-fn list(listing: Listing) -> Result<Exit, Failure> {
+fn table(listing: Listing) -> String {
     if listing.dead_letters.is_empty() {
-        ui::line("no dead letters")?;
-        return Ok(Exit::Ok);
+        return "no dead letters".to_owned();
     }
     let row = |letter: Letter| {
         vec![
@@ -124,20 +115,17 @@ fn list(listing: Listing) -> Result<Exit, Failure> {
         ]
     };
     let rows: Vec<_> = listing.dead_letters.into_iter().map(row).collect();
-    ui::line(&ui::table(&["ID", "AGENT", "FROM", "AT", "TRIES", "WHY", "TEXT"], &rows))?;
-    ui::line("try one again with `relay-broker dead-letters redeliver ID`")?;
-    Ok(Exit::Ok)
+    let table = ui::table(&["ID", "AGENT", "FROM", "AT", "TRIES", "WHY", "TEXT"], &rows);
+    table + "try one again with `relay-broker dead-letters redeliver ID`"
 }
 
-fn report(reply: &Reply) -> Result<(), Failure> {
-    match reply.redelivered.len() {
-        0 if reply.failed.is_empty() => ui::line("no dead letters")?,
-        0 => {}
-        1 => ui::line("1 dead letter is being tried again")?,
-        n => ui::line(&format!("{n} dead letters are being tried again"))?,
-    }
-    for failed in &reply.failed {
-        ui::line(&format!("{} of {}: {}", failed.id, failed.name, failed.message))?;
-    }
-    Ok(())
+fn report(reply: &Reply) -> String {
+    let taken = match reply.redelivered.len() {
+        0 if reply.failed.is_empty() => Some("no dead letters".to_owned()),
+        0 => None,
+        1 => Some("1 dead letter is being tried again".to_owned()),
+        n => Some(format!("{n} dead letters are being tried again")),
+    };
+    let failed = |failed: &Failed| format!("{} of {}: {}", failed.id, failed.name, failed.message);
+    taken.into_iter().chain(reply.failed.iter().map(failed)).collect::<Vec<_>>().join("\n")
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{
     Exit, Failure,
-    client::{Api, block_on},
+    client::{Api, Nothing, block_on},
     connection::is_alive,
     find::Where,
     ui,
@@ -22,9 +22,6 @@ pub(super) struct Args {
     #[command(flatten)]
     place: Where,
 }
-
-#[derive(serde::Serialize)]
-struct Nothing {}
 
 /// Stops it.
 pub(super) fn run(args: &Args, env: &Env) -> Result<Exit, Failure> {

@@ -90,12 +90,7 @@ pub(super) fn run(args: &Args, env: &Env) -> Result<Exit, Failure> {
     let broker = args.place.find(env)?;
     let path = format!("/debug/agents/{}", args.name);
     let answer = block_on(async { Api::new(broker).get(&path).await })?;
-    if args.json {
-        ui::line(&answer.text())?;
-    } else {
-        ui::line(&tell(&answer.read()?))?;
-    }
-    Ok(Exit::Ok)
+    answer.show(args.json, || Ok(tell(&answer.read()?)))
 }
 
 fn tell(agent: &Explained) -> String {

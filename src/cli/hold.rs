@@ -76,17 +76,6 @@ impl Whose {
         format!("/api/spawned/{}/{what}", self.name)
     }
 
-    /// Shows the answer as it is, or in words.
-    fn show(
-        &self,
-        answer: &Answer,
-        words: impl FnOnce() -> Result<String, Failure>,
-    ) -> Result<Exit, Failure> {
-        let text = if self.json { answer.text() } else { words()? };
-        ui::line(&text)?;
-        Ok(Exit::Ok)
-    }
-
     fn set(&self, mode: DeliveryMode, env: &Env) -> Result<Answer, Failure> {
         let broker = self.place.find(env)?;
         let path = self.path("delivery-mode");
@@ -98,7 +87,7 @@ impl Whose {
 pub(super) fn hold(args: &Whose, env: &Env) -> Result<Exit, Failure> {
     let answer = args.set(DeliveryMode::ManualFlush, env)?;
     let name = &args.name;
-    args.show(&answer, || {
+    answer.show(args.json, || {
         let reply: ModeReply = answer.read()?;
         let already = if reply.previous == DeliveryMode::ManualFlush { " already" } else { "" };
         Ok(format!(
@@ -111,7 +100,7 @@ pub(super) fn hold(args: &Whose, env: &Env) -> Result<Exit, Failure> {
 /// Lets them through as they come, from now on.
 pub(super) fn auto(args: &Whose, env: &Env) -> Result<Exit, Failure> {
     let answer = args.set(DeliveryMode::AutoInject, env)?;
-    args.show(&answer, || {
+    answer.show(args.json, || {
         let reply: ModeReply = answer.read()?;
         let let_through = match reply.flushed {
             0 => String::new(),
@@ -127,7 +116,7 @@ pub(super) fn flush(args: &FlushArgs, env: &Env) -> Result<Exit, Failure> {
     let broker = whose.place.find(env)?;
     if *list {
         let answer = block_on(async { Api::new(broker).get(&whose.path("pending")).await })?;
-        return whose.show(&answer, || Ok(table(answer.read()?)));
+        return answer.show(whose.json, || Ok(table(answer.read()?)));
     }
     let request = FlushRequest { delivery_id: id.as_deref() };
     let answer = block_on(async { Api::new(broker).post(&whose.path("flush"), &request).await })?;
@@ -139,7 +128,7 @@ pub(super) fn flush(args: &FlushArgs, env: &Env) -> Result<Exit, Failure> {
         );
         return Err(Failure::new(Exit::NotFound, said));
     }
-    whose.show(&answer, || {
+    answer.show(whose.json, || {
         Ok(match reply.flushed {
             0 => format!("nothing is held for {}", whose.name),
             n => format!("{} let through", messages(n)),

@@ -64,21 +64,15 @@ struct Dialog {
 pub(super) fn run(args: &Args, env: &Env) -> Result<Exit, Failure> {
     let broker = args.place.find(env)?;
     let answer = block_on(async { Api::new(broker).get("/api/spawned").await })?;
-    if args.json {
-        ui::line(&answer.text())?;
-        return Ok(Exit::Ok);
-    }
-    let listing: Listing = answer.read()?;
+    answer.show(args.json, || Ok(table(answer.read()?)))
+}
+
+fn table(listing: Listing) -> String {
     if listing.agents.is_empty() {
-        ui::line("no agents; start one with `relay-broker spawn NAME -- COMMAND`")?;
-        return Ok(Exit::Ok);
+        return "no agents; start one with `relay-broker spawn NAME -- COMMAND`".to_owned();
     }
     let rows: Vec<_> = listing.agents.into_iter().map(row).collect();
-    ui::line(&ui::table(
-        &["NAME", "PID", "STATE", "MAIL", "QUIET FOR", "PROGRAM", "CHANNELS", "WHY"],
-        &rows,
-    ))?;
-    Ok(Exit::Ok)
+    ui::table(&["NAME", "PID", "STATE", "MAIL", "QUIET FOR", "PROGRAM", "CHANNELS", "WHY"], &rows)
 }
 
 fn row(agent: Agent) -> Vec<String> {

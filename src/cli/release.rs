@@ -6,7 +6,6 @@ use super::{
     Exit, Failure, agent_name,
     client::{Api, block_on},
     find::Where,
-    ui,
 };
 use crate::{config::Env, ids::AgentName};
 
@@ -58,19 +57,15 @@ pub(super) fn run(args: &Args, env: &Env) -> Result<Exit, Failure> {
         let said = format!("no agent named `{name}`; `relay-broker ps` lists them");
         return Err(Failure::new(Exit::NotFound, said));
     }
-    if args.json {
-        ui::line(&answer.text())?;
-        return Ok(Exit::Ok);
-    }
-    if reply.outcome == "already_gone" {
-        ui::line(&format!("{name} had already ended"))?;
-        return Ok(Exit::Ok);
-    }
-    let how = match reply.exit {
-        Some(Ended { signal: Some(signal), .. }) => format!(" (ended by {signal})"),
-        Some(Ended { code: Some(code), .. }) => format!(" (exit code {code})"),
-        _ => String::new(),
-    };
-    ui::line(&format!("{name} is released{how}"))?;
-    Ok(Exit::Ok)
+    answer.show(args.json, || {
+        if reply.outcome == "already_gone" {
+            return Ok(format!("{name} had already ended"));
+        }
+        let how = match reply.exit {
+            Some(Ended { signal: Some(signal), .. }) => format!(" (ended by {signal})"),
+            Some(Ended { code: Some(code), .. }) => format!(" (exit code {code})"),
+            _ => String::new(),
+        };
+        Ok(format!("{name} is released{how}"))
+    })
 }

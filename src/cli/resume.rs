@@ -2,9 +2,8 @@
 
 use super::{
     Exit, Failure,
-    client::{Api, block_on},
+    client::{Api, Nothing, block_on},
     find::Where,
-    ui,
 };
 use crate::config::Env;
 
@@ -18,17 +17,9 @@ pub(super) struct Args {
     place: Where,
 }
 
-#[derive(serde::Serialize)]
-struct Nothing {}
-
 /// Wakes it.
 pub(super) fn run(args: &Args, env: &Env) -> Result<Exit, Failure> {
     let broker = args.place.find(env)?;
     let answer = block_on(async { Api::new(broker).post("/api/resume", &Nothing {}).await })?;
-    if args.json {
-        ui::line(&answer.text())?;
-    } else {
-        ui::line("resumed; `relay-broker actors` shows what comes of it")?;
-    }
-    Ok(Exit::Ok)
+    answer.show(args.json, || Ok("resumed; `relay-broker actors` shows what comes of it".to_owned()))
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Exit, Failure,
-    client::{Api, block_on},
+    client::{Answer, Api, block_on},
     find::Where,
     ui,
 };
@@ -82,8 +82,7 @@ pub(super) fn run(mut args: Args, env: &Env) -> Result<Exit, Failure> {
         (Some(token), Some(base_url)) => {
             let token = AgentToken::from(token);
             let msg_id = block_on(as_agent(&args, &text, &token, base_url))?;
-            serde_json::to_string(&Reply { event_id: msg_id.to_string() })
-                .map_err(|error| Failure::new(Exit::Failed, format!("the answer cannot be shown: {error}")))?
+            Answer::of(&Reply { event_id: msg_id.to_string() })?
         }
         (Some(_), None) => {
             let said = format!(
@@ -95,24 +94,20 @@ pub(super) fn run(mut args: Args, env: &Env) -> Result<Exit, Failure> {
         }
         (None, _) => as_person(&args, &text, env)?,
     };
-    if args.json {
-        ui::line(&answer)?;
-        return Ok(Exit::Ok);
-    }
-    let reply: Reply = serde_json::from_str(&answer)
-        .map_err(|error| Failure::new(Exit::Failed, format!("the answer is not understood ({error})")))?;
-    ui::line(&format!("sent to {} as {}", args.to, ui::plain(&reply.event_id)))?;
-    Ok(Exit::Ok)
+    answer.show(args.json, || {
+        let reply: Reply = answer.read()?;
+        Ok(format!("sent to {} as {}", args.to, ui::plain(&reply.event_id)))
+    })
 }
 
 fn base_url(env: &Env) -> Option<&str> {
     env.text(env::BASE_URL_FALLBACK).or_else(|| env.text(env::BASE_URL))
 }
 
-fn as_person(args: &Args, text: &str, env: &Env) -> Result<String, Failure> {
+fn as_person(args: &Args, text: &str, env: &Env) -> Result<Answer, Failure> {
     let broker = args.place.find(env)?;
     let request = Request { to: &args.to, text, mode: args.mode.into(), thread: args.thread.as_deref() };
-    Ok(block_on(async { Api::new(broker).post("/api/send", &request).await })?.text())
+    block_on(async { Api::new(broker).post("/api/send", &request).await })
 }
 
 impl From<Manner> for Mode {

@@ -79,19 +79,13 @@ fn show(args: &Args, broker: Found) -> Result<Exit, Failure> {
     };
     let path = format!("/api/spawned/{}/snapshot?format={format}", args.name);
     let answer = block_on(async { Api::new(broker).get(&path).await })?;
-    if args.json {
-        ui::line(&answer.text())?;
-        return Ok(Exit::Ok);
+    let screen = || answer.read().map(|Snapshot { screen }| screen);
+    if args.json || args.format == Format::Plain {
+        return answer.show(args.json, || Ok(screen()?.trim_end().to_owned()));
     }
-    let snapshot: Snapshot = answer.read()?;
-    match args.format {
-        Format::Plain => ui::line(snapshot.screen.trim_end())?,
-        Format::Ansi => {
-            let bytes = BASE64_STANDARD.decode(&snapshot.screen).map_err(|error| {
-                Failure::new(Exit::Failed, format!("the broker's answer is not understood ({error})"))
-            })?;
-            ui::bytes(&bytes)?;
-        }
-    }
+    let bytes = BASE64_STANDARD.decode(screen()?).map_err(|error| {
+        Failure::new(Exit::Failed, format!("the broker's answer is not understood ({error})"))
+    })?;
+    ui::bytes(&bytes)?;
     Ok(Exit::Ok)
 }

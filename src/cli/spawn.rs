@@ -9,7 +9,6 @@ use super::{
     client::{Api, block_on},
     find::Where,
     process_args::{ProcessArgs, ProcessRequest},
-    ui,
 };
 use crate::{config::Env, ids::AgentName};
 
@@ -101,17 +100,17 @@ pub(super) fn run(args: Args, env: &Env) -> Result<Exit, Failure> {
         process: args.process.into(),
     };
     let answer = block_on(async { Api::new(broker).post("/api/spawn", &request).await })?;
-    if args.json {
-        ui::line(&answer.text())?;
-        return Ok(Exit::Ok);
-    }
-    let reply: Reply = answer.read()?;
-    let pid = reply.pid.map_or_else(|| "pid unknown".to_owned(), |pid| format!("pid {pid}"));
-    ui::line(&format!("{} runs ({pid}); watch it with `relay-broker snapshot {0}`", args.name))?;
-    if let Some(warning) = reply.warning {
+    let mut warned = None;
+    let done = answer.show(args.json, || {
+        let Reply { pid, warning } = answer.read()?;
+        warned = warning;
+        let pid = pid.map_or_else(|| "pid unknown".to_owned(), |pid| format!("pid {pid}"));
+        Ok(format!("{} runs ({pid}); watch it with `relay-broker snapshot {0}`", args.name))
+    })?;
+    if let Some(warning) = warned {
         tracing::warn!("{warning}");
     }
-    Ok(Exit::Ok)
+    Ok(done)
 }
 
 fn variable(text: &str) -> Result<(String, String), String> {
