@@ -23,7 +23,7 @@ mod gap;
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::Instant,
 };
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, SpawnHandle, Supervised, WrapFuture};
@@ -43,7 +43,7 @@ use crate::{
         observe::{self, Publish},
     },
     store::{Journal, Record, Ticket},
-    supervision::{Detail, Lifeline, Post},
+    supervision::{Detail, Lifeline, Post, now_ms},
 };
 
 /// Panics with the same delivery in hand before it is a dead letter.
@@ -79,6 +79,7 @@ pub struct CursorDoors {
     pub publish: Post<Publish>,
 }
 
+/// Who is told that messages are held, once the worker has given back what it had not begun.
 type Holder = (Reply<Result<ModeSet, ModeConflict>>, ModeSet);
 
 /// For the worker.
@@ -119,8 +120,6 @@ pub struct DeliveryCursor {
     again: HashMap<DeliveryId, DeadLetter>,
     worker: Option<WorkerUp>,
     gone: Option<String>,
-    /// Who is told that messages are held, once the worker has given back what it had not begun.
-    holder: Option<Holder>,
     /// A delivery that makes the rules panic.
     #[cfg(test)]
     poison: Option<DeliveryId>,
@@ -176,7 +175,6 @@ impl DeliveryCursor {
             again: HashMap::new(),
             worker: None,
             gone: None,
-            holder: None,
             #[cfg(test)]
             poison: None,
         }
@@ -202,7 +200,6 @@ impl DeliveryCursor {
         self.notified = false;
         self.orders.clear();
         self.tracing = false;
-        self.holder = None;
         self.mark = 1;
         self.waited = VecDeque::from([(1, self.journal.last_ticket())]);
         let origin = Origin {
@@ -236,9 +233,15 @@ impl DeliveryCursor {
     }
 
     fn carry_out(&mut self, at: Moment, ctx: &mut Context<Self>) {
+        self.carry_out_for(&mut None, at, ctx);
+    }
+
+    /// As [`Self::carry_out`]; if the worker is asked to give something back, its answer is the holder's too,
+    /// which is taken for it.
+    fn carry_out_for(&mut self, holder: &mut Option<Holder>, at: Moment, ctx: &mut Context<Self>) {
         let mut effects = std::mem::take(&mut self.out);
         for effect in effects.drain(..) {
-            self.carry_out_one(effect, at, ctx);
+            self.carry_out_one(effect, holder, at, ctx);
         }
         self.out = effects;
         self.hand_over(ctx);
@@ -247,7 +250,13 @@ impl DeliveryCursor {
         self.life.detail(Detail::Cursor(self.book.view()));
     }
 
-    fn carry_out_one(&mut self, effect: Effect, at: Moment, ctx: &mut Context<Self>) {
+    fn carry_out_one(
+        &mut self,
+        effect: Effect,
+        holder: &mut Option<Holder>,
+        at: Moment,
+        ctx: &mut Context<Self>,
+    ) {
         // None of these doors is closed while an agent lives; when one is, the house is ending, and what has
         // no ack is kept by the engine.
         match effect {
@@ -258,8 +267,7 @@ impl DeliveryCursor {
             Effect::Trace(record) => self.traced = self.journal.append(record),
             Effect::Inject(inject) => self.orders.push_back((self.traced, Order::Inject(inject))),
             Effect::TakeBack => {
-                let holder = self.holder.take();
-                self.orders.push_back((self.traced, Order::TakeBack(holder)));
+                self.orders.push_back((self.traced, Order::TakeBack(holder.take())));
             }
             Effect::Ack(up_to) => {
                 let (agent_id, agent) = (self.config.agent_id.clone(), self.config.name.clone());
@@ -409,9 +417,9 @@ impl DeliveryCursor {
                 self.publish(observe::Event::AgentPendingDrained { name, count, reason });
             }
         }
-        self.holder = Some((reply, set));
-        self.carry_out(at, ctx);
-        if let Some((reply, set)) = self.holder.take() {
+        let mut holder = Some((reply, set));
+        self.carry_out_for(&mut holder, at, ctx);
+        if let Some((reply, set)) = holder {
             // Nothing was to be given back.
             reply.send(Ok(set));
         }
@@ -646,10 +654,7 @@ impl Handler<ObserveCursor> for DeliveryCursor {
 
 /// The runtime's clock, so that tests can hold it, and the wall's for stamps.
 fn now() -> Moment {
-    Moment {
-        now: tokio::time::Instant::now().into_std(),
-        wall_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
-    }
+    Moment { now: tokio::time::Instant::now().into_std(), wall_ms: now_ms() }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::{sync::Mutex, time::Duration};
 
 use actix::Message;
+use futures_util::FutureExt;
 
 use super::*;
 use crate::{
@@ -562,6 +563,26 @@ async fn whoever_holds_messages_hears_of_it_when_the_worker_has_given_back_what_
             "agent_pending_drained"
         ]
     );
+}
+
+#[actix::test]
+async fn a_second_hold_waits_for_the_worker_as_the_first_does() {
+    let (_dir, journal) = journal();
+    let room = Room::new(&journal, Some(0));
+    room.up();
+    room.deliver(1);
+    room.deliver(2);
+    room.until("handed over", |room| room.injected().len() == 2).await;
+    let first = room.set_mode(DeliveryMode::ManualFlush, None);
+    let mut second = room.set_mode(DeliveryMode::ManualFlush, None);
+    // Answered after both were taken in.
+    assert!(room.pending().await.is_empty());
+    assert!((&mut second).now_or_never().is_none(), "it is not in force yet");
+    room.give_back(&[("del_2", 1)]).await;
+    assert_eq!(first.await.unwrap().unwrap().previous, DeliveryMode::AutoInject);
+    room.give_back(&[]).await;
+    assert_eq!(second.await.unwrap().unwrap().previous, DeliveryMode::ManualFlush);
+    assert_eq!(room.pending().await, ["del_2"]);
 }
 
 #[actix::test]

@@ -57,22 +57,20 @@ impl Book {
         if let Some(expected) = expect.filter(|expected| *expected != previous) {
             return Err(ModeConflict { mode: previous, expected });
         }
-        let flushed = match (previous, mode) {
-            (DeliveryMode::AutoInject, DeliveryMode::ManualFlush) => {
-                self.held.values_mut().for_each(|one| one.pass.flushed = false);
-                self.mode = mode;
+        let flushed = match mode {
+            DeliveryMode::AutoInject => self.kept_back().count(),
+            DeliveryMode::ManualFlush => {
+                if previous == DeliveryMode::AutoInject {
+                    self.held.values_mut().for_each(|one| one.pass.flushed = false);
+                }
+                // Also when it is the mode already: the worker may still owe an answer to whoever set it.
                 if self.worker.is_some() && !self.in_flight.is_empty() {
                     out.push(Effect::TakeBack);
                 }
                 0
             }
-            (DeliveryMode::ManualFlush, DeliveryMode::AutoInject) => {
-                let flushed = self.kept_back().count();
-                self.mode = mode;
-                flushed
-            }
-            _ => 0,
         };
+        self.mode = mode;
         self.hand_over(at, out);
         self.finish_step(out);
         Ok(ModeSet { previous, mode, flushed })
