@@ -48,8 +48,7 @@ impl AgentRegistry {
                 return;
             };
             entry.stillness = None;
-            let detail =
-                entry.rooms.as_ref().map(|rooms| lock(&rooms.view.detail).clone()).unwrap_or_default();
+            let detail = entry.rooms.as_ref().map(|rooms| rooms.view.detail()).unwrap_or_default();
             let secs = after.as_secs();
             match (what, detail.queued) {
                 (Stillness::Idle, _) => {
