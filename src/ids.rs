@@ -190,6 +190,10 @@ counter_id!(
     Generation
 );
 counter_id!(
+    /// Tells an agent of this broker process from another of the same name; restarts of its program keep it.
+    Birth
+);
+counter_id!(
     /// Position in the broker's event stream, first is 1, restarts with the process.
     EventSeq
 );

@@ -57,6 +57,11 @@ pub(super) fn run(args: &Args, env: &Env) -> Result<Exit, Failure> {
         let said = format!("no agent named `{name}`; `relay-broker ps` lists them");
         return Err(Failure::new(Exit::NotFound, said));
     }
+    if reply.outcome == "overdue" {
+        let said =
+            format!("{name} did not end in time and is given up; look for its processes on this machine");
+        return Err(Failure::new(Exit::Failed, said));
+    }
     answer.show(args.json, || {
         if reply.outcome == "already_gone" {
             return Ok(format!("{name} had already ended"));

@@ -272,11 +272,11 @@ pub(super) async fn release(
     let name = AgentName::parse(&name)?;
     let asked = name.clone();
     // No limit here: the registry's ladder from HUP to KILL has one.
-    let answer =
-        api.doors.release.ask(|reply| Release { name: asked, reason, origin: Origin::Api, force, reply });
+    let answer = api.doors.release.ask(|reply| Release { name: asked, reason, force, reply });
     let (outcome, exit) = match answer.await? {
         Released::Ended(exit) => ("ended", Some(exit)),
         Released::AlreadyGone => ("already_gone", None),
+        Released::Overdue => ("overdue", None),
         Released::Unknown => ("unknown", None),
     };
     let exit =

@@ -15,7 +15,7 @@ use super::{
     process::{EndedBy, ExitRecord},
     told,
 };
-use crate::ids::{AgentName, DeliveryId, DialogId, Generation};
+use crate::ids::{AgentName, Birth, DeliveryId, DialogId};
 
 /// A terminal's size in character cells, within 20×10 and 500×200 (spec/pty 2.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,8 +82,8 @@ pub enum AgentState {
 pub struct ChildExited {
     /// Whose.
     pub name: AgentName,
-    /// The worker's life at that time.
-    pub worker: Generation,
+    /// Of the agents that have had this name; nothing is done about one that is no more.
+    pub birth: Birth,
     /// How.
     pub exit: ExitRecord,
 }

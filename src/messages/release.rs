@@ -2,18 +2,16 @@
 
 use std::time::Duration;
 
-use super::{Reply, lifecycle::ActorKind, process::ExitRecord, spawn::Origin, told};
+use super::{Reply, lifecycle::ActorKind, process::ExitRecord, told};
 use crate::ids::AgentName;
 
-/// http or node_session -> registry: end an agent.
+/// http -> registry: end an agent; one that the engine wants ended goes the same way.
 #[derive(Debug)]
 pub struct Release {
     /// Whom.
     pub name: AgentName,
-    /// Why, for the log and the event.
+    /// Why, for the log alone.
     pub reason: Option<String>,
-    /// For whom.
-    pub origin: Origin,
     /// Kill at once instead of asking first.
     pub force: bool,
     /// Answered when the process tree is gone and the engine was told.
@@ -27,6 +25,8 @@ pub enum Released {
     Ended(ExitRecord),
     /// It had ended before (its exit is remembered).
     AlreadyGone,
+    /// It did not end in time, and is given up: whether its process is gone is not known. The name is free.
+    Overdue,
     /// There never was one of that name, as far as this broker remembers. An error to the engine (S100).
     Unknown,
 }

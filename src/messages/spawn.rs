@@ -19,7 +19,7 @@ use super::{
     told,
 };
 use crate::{
-    ids::{AgentId, AgentName, InvocationId, SessionRef, SpawnId},
+    ids::{AgentId, AgentName, Birth, InvocationId, SessionRef, SpawnId},
     supervision::Post,
 };
 
@@ -218,6 +218,8 @@ pub struct AgentDoors {
 pub struct BuildRooms {
     /// The agent.
     pub agent_id: AgentId,
+    /// Told again when its child has ended.
+    pub birth: Birth,
     /// What to run.
     pub spec: SpawnSpec,
     /// The environment beyond the spec's own: the agent's token and addresses.
@@ -275,8 +277,6 @@ pub struct CloseRooms {
     pub name: AgentName,
     /// Its id.
     pub agent_id: AgentId,
-    /// Dead-letter reason for what is still held.
-    pub reason: String,
     /// Its next program comes soon: until then its frames are left to the engine, unacked.
     pub returns: bool,
 }

@@ -122,6 +122,9 @@ struct Shared {
     closing: bool,
     /// The writer has ended: nothing more will be written.
     sealed: bool,
+    /// Nothing is handed to the kernel for now.
+    #[cfg(test)]
+    stalled: bool,
 }
 
 /// The journal's numbers since start.
@@ -184,6 +187,8 @@ impl Journal {
                 failure: None,
                 closing: false,
                 sealed: false,
+                #[cfg(test)]
+                stalled: false,
             }),
             to_write: Condvar::new(),
             to_sync: Condvar::new(),
@@ -316,6 +321,15 @@ impl Journal {
             records: shared.appended.0 - shared.synced.0,
             why: shared.failure.clone().unwrap_or_else(|| "the journal was closed before".to_owned()),
         })
+    }
+}
+
+#[cfg(test)]
+impl Journal {
+    /// Holds up the writer between two batches until it is let go on, or the journal closes.
+    pub(crate) fn stall(&self, stalled: bool) {
+        self.hold.inner.lock().stalled = stalled;
+        self.hold.inner.to_write.notify_one();
     }
 }
 
@@ -520,6 +534,10 @@ impl Writer {
     fn next(&self) -> Option<(Vec<Record>, Ticket)> {
         let mut shared = self.inner.lock();
         loop {
+            #[cfg(test)]
+            while shared.stalled && !shared.closing {
+                shared = self.inner.to_write.wait(shared).unwrap_or_else(PoisonError::into_inner);
+            }
             if !shared.pending.is_empty() || shared.rewrite {
                 return Some((std::mem::take(&mut shared.pending), shared.appended));
             }

@@ -3,21 +3,18 @@
 //! Each deed that takes time comes back as an event of the saga, with the agent's birth: an answer about an
 //! earlier agent of the same name changes nothing.
 
-use std::{
-    path::PathBuf,
-    time::{Duration, SystemTime},
-};
+use std::{path::PathBuf, time::Duration};
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use tracing::{info, warn};
 
 use super::{
-    AgentRegistry, FIRST_SESSION, Presence, RELEASE_LIMIT,
+    AgentRegistry, FIRST_SESSION, OwedSpawn, Presence, RELEASE_LIMIT,
     invocations::spawn_failure,
     saga::{Effect, Event as Happened, Phase},
 };
 use crate::{
-    ids::{AgentId, AgentName, InvocationId, ResultToken},
+    ids::{AgentName, Birth, InvocationId, ResultToken},
     messages::{
         Reply, Unanswered,
         invoke::{InvocationEnded, InvocationResult},
@@ -27,12 +24,19 @@ use crate::{
         session::{DeregisterAgent, RegisterAgent, RegisterRefused, Registration},
         spawn::{AgentEnv, BuildRooms, CloseRooms, Origin, SpawnRefused, Spawned, Started},
     },
-    store::{LiveAgent, Record},
+    store::{LiveAgent, Record, Ticket},
+    supervision::now_ms,
 };
 
 impl AgentRegistry {
     /// Takes an event into an agent's saga, if that agent is still the one it is about.
-    pub(super) fn happen(&mut self, name: &AgentName, birth: u64, event: Happened, ctx: &mut Context<Self>) {
+    pub(super) fn happen(
+        &mut self,
+        name: &AgentName,
+        birth: Birth,
+        event: Happened,
+        ctx: &mut Context<Self>,
+    ) {
         let Some(entry) = self.agents.get_mut(name).filter(|entry| entry.birth == birth) else { return };
         let effects = entry.saga.step(event);
         self.perform(name, effects, ctx);
@@ -55,11 +59,11 @@ impl AgentRegistry {
                         self.doors.deregister.tell(DeregisterAgent { agent_id, name: name.clone() }).ok();
                     }
                 }
-                Effect::CloseRooms { reason, returns } => {
+                Effect::CloseRooms { returns } => {
                     entry.result_token = None;
                     if let Some(registration) = &entry.registration {
                         let agent_id = registration.agent_id.clone();
-                        let close = CloseRooms { name: name.clone(), agent_id, reason, returns };
+                        let close = CloseRooms { name: name.clone(), agent_id, returns };
                         // The supervisor outlives the registry.
                         self.doors.close.tell(close).ok();
                     }
@@ -69,19 +73,10 @@ impl AgentRegistry {
                 Effect::Bury(exit) => self.bury(name, exit),
                 Effect::Mourn { exit, delay } => self.mourn(name, exit, delay),
                 Effect::Rest(delay) => self.rest(name.clone(), birth, delay, ctx),
-                Effect::AnswerSpawn(result) => {
+                Effect::AnswerSpawn(Ok(started)) => self.owe_spawned(name, started, ctx),
+                Effect::AnswerSpawn(Err(refused)) => {
                     let (reply, origin) = (entry.reply.take(), entry.origin.clone());
-                    let result = result.map(|started| Spawned {
-                        name: name.clone(),
-                        agent_id: entry
-                            .registration
-                            .as_ref()
-                            .map_or_else(|| AgentId::from(""), |registration| registration.agent_id.clone()),
-                        pid: started.pid,
-                        harness: started.harness,
-                        warning: entry.warning.clone(),
-                    });
-                    self.answer_spawn(&origin, name, reply, result);
+                    self.answer_spawn(&origin, name, reply, Err(refused));
                 }
                 Effect::AnswerReleases(released) => {
                     for waiter in entry.releases.drain(..) {
@@ -102,7 +97,7 @@ impl AgentRegistry {
         self.report();
     }
 
-    fn check(&mut self, name: AgentName, birth: u64, ctx: &mut Context<Self>) {
+    fn check(&mut self, name: AgentName, birth: Birth, ctx: &mut Context<Self>) {
         let Some(entry) = self.agents.get(&name) else { return };
         let cwd = entry.spec.cwd.clone();
         let looked = actix_rt::task::spawn_blocking(move || usable_directory(cwd));
@@ -113,14 +108,14 @@ impl AgentRegistry {
         }));
     }
 
-    fn register(&mut self, name: AgentName, birth: u64, ctx: &mut Context<Self>) {
+    fn register(&mut self, name: AgentName, birth: Birth, ctx: &mut Context<Self>) {
         match self.presence {
             Presence::Up => self.register_over_the_socket(name, birth, ctx),
             Presence::Down => self.offline(&name, birth, ctx),
             Presence::Coming => {
                 self.waiting.push((name.clone(), birth));
                 ctx.run_later(FIRST_SESSION, move |registry, ctx| {
-                    let waits = |waiting: &(AgentName, u64)| waiting.1 == birth;
+                    let waits = |waiting: &(AgentName, Birth)| waiting.1 == birth;
                     if let Some(at) = registry.waiting.iter().position(waits) {
                         registry.waiting.swap_remove(at);
                         registry.offline(&name, birth, ctx);
@@ -130,11 +125,16 @@ impl AgentRegistry {
         }
     }
 
-    pub(super) fn offline(&mut self, name: &AgentName, birth: u64, ctx: &mut Context<Self>) {
+    pub(super) fn offline(&mut self, name: &AgentName, birth: Birth, ctx: &mut Context<Self>) {
         self.happen(name, birth, Happened::NotRegistered(RegisterRefused::Offline), ctx);
     }
 
-    pub(super) fn register_over_the_socket(&mut self, name: AgentName, birth: u64, ctx: &mut Context<Self>) {
+    pub(super) fn register_over_the_socket(
+        &mut self,
+        name: AgentName,
+        birth: Birth,
+        ctx: &mut Context<Self>,
+    ) {
         let Some(entry) = self.agents.get(&name) else { return };
         let invocation = match &entry.origin {
             Origin::Api => None,
@@ -160,7 +160,7 @@ impl AgentRegistry {
         }));
     }
 
-    fn register_over_http(&mut self, name: AgentName, birth: u64, ctx: &mut Context<Self>) {
+    fn register_over_http(&mut self, name: AgentName, birth: Birth, ctx: &mut Context<Self>) {
         let (engine, node) = (self.engine.clone(), self.node_name.clone());
         let asked = name.clone();
         let registered = async move { engine.register(&asked, node.as_ref()).await };
@@ -179,7 +179,7 @@ impl AgentRegistry {
     fn registered(
         &mut self,
         name: &AgentName,
-        birth: u64,
+        birth: Birth,
         registration: Registration,
         warning: Option<String>,
     ) -> Happened {
@@ -202,7 +202,7 @@ impl AgentRegistry {
     fn registered_over_http(
         &mut self,
         name: &AgentName,
-        birth: u64,
+        birth: Birth,
         registration: Registration,
         warning: Option<String>,
     ) -> Happened {
@@ -216,7 +216,7 @@ impl AgentRegistry {
         }
     }
 
-    fn build(&mut self, name: AgentName, birth: u64, ctx: &mut Context<Self>) {
+    fn build(&mut self, name: AgentName, birth: Birth, ctx: &mut Context<Self>) {
         let Some(entry) = self.agents.get_mut(&name) else { return };
         let Some(registration) = &entry.registration else { return };
         self.absent.remove(&name);
@@ -230,8 +230,15 @@ impl AgentRegistry {
             workspace: self.config.workspace.clone(),
         };
         let (agent_id, ack_seq) = (registration.agent_id.clone(), registration.ack_seq);
-        let rooms =
-            self.doors.build.ask(|reply| BuildRooms { agent_id, spec, relay_env, ack_seq, started, reply });
+        let rooms = self.doors.build.ask(|reply| BuildRooms {
+            agent_id,
+            birth,
+            spec,
+            relay_env,
+            ack_seq,
+            started,
+            reply,
+        });
         let built = name.clone();
         ctx.spawn(rooms.into_actor(self).map(move |rooms, registry, ctx| match rooms {
             Ok(rooms) => {
@@ -256,16 +263,22 @@ impl AgentRegistry {
         }));
     }
 
-    fn terminate(&mut self, name: &AgentName, birth: u64, force: bool, by: EndedBy, ctx: &mut Context<Self>) {
+    fn terminate(
+        &mut self,
+        name: &AgentName,
+        birth: Birth,
+        force: bool,
+        by: EndedBy,
+        ctx: &mut Context<Self>,
+    ) {
         let Some(rooms) = self.agents.get(name).and_then(|entry| entry.rooms.as_ref()) else { return };
         let closing = self.closing.as_ref().filter(|_| by == EndedBy::Shutdown);
         let within = closing.map(|closing| closing.within);
         let gone = rooms.terminate.tell(Terminate { by, force, within }).is_err();
         let name = name.clone();
-        let limit = if gone { Duration::ZERO } else { RELEASE_LIMIT };
-        ctx.run_later(limit, move |registry, ctx| {
-            registry.happen(&name, birth, Happened::Overdue, ctx);
-        });
+        let (limit, event) =
+            if gone { (Duration::ZERO, Happened::Lost) } else { (RELEASE_LIMIT, Happened::Overdue) };
+        ctx.run_later(limit, move |registry, ctx| registry.happen(&name, birth, event, ctx));
     }
 
     /// An agent lives: write it down, list it, join its channels, tell the world.
@@ -308,6 +321,45 @@ impl AgentRegistry {
         ctx.spawn(joined.into_actor(self).map(|(), _, _| ()));
     }
 
+    /// An agent lives, and whoever asked for it is told once a kill of this process cannot lose that any more: to
+    /// the next one it would be a stranger, and its mail would be acked unread.
+    fn owe_spawned(&mut self, name: &AgentName, started: Started, ctx: &mut Context<Self>) {
+        let Some(entry) = self.agents.get_mut(name) else { return };
+        let Some(registration) = &entry.registration else { return };
+        let spawned = Spawned {
+            name: name.clone(),
+            agent_id: registration.agent_id.clone(),
+            pid: started.pid,
+            harness: started.harness,
+            warning: entry.warning.clone(),
+        };
+        let (origin, reply) = (entry.origin.clone(), entry.reply.take());
+        // It was announced in this turn: its record is the newest, or before it.
+        let ticket = self.journal.last_ticket();
+        self.owed.push_back(OwedSpawn { ticket, origin, reply, spawned });
+        self.answer_owed(ctx);
+    }
+
+    /// Tells of the agents whose records are in the kernel, and waits for the next one's. What is owed outlives a
+    /// restart of the registry; this wait does not.
+    pub(super) fn answer_owed(&mut self, ctx: &mut Context<Self>) {
+        while let Some(owed) = self.owed.pop_front() {
+            if let Some(written) = self.journal.written(owed.ticket) {
+                self.owed.push_front(owed);
+                ctx.spawn(written.into_actor(self).map(|written, registry, ctx| {
+                    // A journal that has ended ends the house.
+                    if written.is_ok() {
+                        registry.answer_owed(ctx);
+                    }
+                }));
+                return;
+            }
+            let OwedSpawn { origin, reply, spawned, .. } = owed;
+            let name = spawned.name.clone();
+            self.answer_spawn(&origin, &name, reply, Ok(spawned));
+        }
+    }
+
     pub(super) fn answer_spawn(
         &mut self,
         origin: &Origin,
@@ -340,11 +392,9 @@ impl AgentRegistry {
     }
 
     /// From now on, and by the next broker process, the invocation is answered with this.
-    pub(super) fn keep_result(&self, invocation: &InvocationId, result: InvocationResult) {
-        let at_ms = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .map_or(0, |since| since.as_millis() as u64);
-        self.journal.append(Record::InvocationEnded { invocation: invocation.clone(), result, at_ms });
+    pub(super) fn keep_result(&self, invocation: &InvocationId, result: InvocationResult) -> Ticket {
+        let (invocation, at_ms) = (invocation.clone(), now_ms());
+        self.journal.append(Record::InvocationEnded { invocation, result, at_ms })
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
     saga::{Event as Happened, Phase},
 };
 use crate::{
-    ids::AgentName,
+    ids::{AgentName, Birth},
     messages::{
         observe::Event,
         process::{EndedBy, ExitClass, ExitRecord, PastExit},
@@ -31,7 +31,7 @@ impl AgentRegistry {
     pub(super) fn child_ended(
         &mut self,
         name: &AgentName,
-        birth: u64,
+        birth: Birth,
         mut exit: ExitRecord,
         ctx: &mut Context<Self>,
     ) {
@@ -63,7 +63,7 @@ impl AgentRegistry {
     pub(super) fn not_started(
         &mut self,
         name: &AgentName,
-        birth: u64,
+        birth: Birth,
         refused: SpawnRefused,
         ctx: &mut Context<Self>,
     ) {
@@ -107,7 +107,7 @@ impl AgentRegistry {
         self.publish(Event::AgentRestarting { name: name.clone(), code, signal, restart_count, delay_ms });
     }
 
-    pub(super) fn rest(&mut self, name: AgentName, birth: u64, delay: Duration, ctx: &mut Context<Self>) {
+    pub(super) fn rest(&mut self, name: AgentName, birth: Birth, delay: Duration, ctx: &mut Context<Self>) {
         ctx.run_later(delay, move |registry, ctx| registry.happen(&name, birth, Happened::Rested, ctx));
     }
 

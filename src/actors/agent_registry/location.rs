@@ -5,14 +5,14 @@
 
 use std::collections::HashSet;
 
-use crate::ids::{AgentId, AgentName};
+use crate::ids::{AgentId, AgentName, Birth};
 
 /// A live agent of this broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Local {
     pub(super) name: AgentName,
     /// Tells it from a later one of the same name.
-    pub(super) birth: u64,
+    pub(super) birth: Birth,
     pub(super) agent_id: AgentId,
     /// The engine once said that it is bound to this node.
     pub(super) was_bound: bool,
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     fn local(name: &str, id: &str, was_bound: bool) -> Local {
-        Local { name: AgentName::parse(name).unwrap(), birth: 1, agent_id: id.into(), was_bound }
+        Local { name: AgentName::parse(name).unwrap(), birth: Birth(1), agent_id: id.into(), was_bound }
     }
 
     fn bound(id: &str, name: &str) -> Bound {

@@ -36,7 +36,7 @@ use std::{
 };
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, SpawnHandle, Supervised, WrapFuture};
-use futures_util::future::join_all;
+use futures_util::future::{OptionFuture, join_all};
 use tracing::{info, warn};
 
 use self::{
@@ -48,7 +48,7 @@ use self::{
 };
 use crate::{
     config::{CommandLine, DeclaredAction},
-    ids::{AgentId, AgentName, NodeName, ResultId, ResultToken, WorkspaceId, WorkspaceKey},
+    ids::{AgentId, AgentName, Birth, NodeName, ResultId, ResultToken, WorkspaceId, WorkspaceKey},
     messages::{
         Reply, Unanswered,
         channels::{ChangeChannels, ChannelsRefused, Membership},
@@ -72,12 +72,12 @@ use crate::{
             Spawn, SpawnRefused, SpawnSpec, Spawned, Started,
         },
     },
-    store::{AGENTS_KNOWN_MAX, DeadLetter, Journal, Record},
+    store::{AGENTS_KNOWN_MAX, DeadLetter, Journal, Record, Ticket},
     supervision::{Detail, Lifeline, Post},
     wire::client::EngineEndpoint,
 };
 
-/// An ended order that nothing came of for this long is taken as carried out; the ladder itself takes 7 s.
+/// A release whose agent has not ended after so long is answered as overdue; the ladder itself takes 7 s.
 const RELEASE_LIMIT: Duration = Duration::from_secs(15);
 
 /// Read receipts on their way at once; further ones are not sent, for nothing depends on them.
@@ -150,8 +150,8 @@ pub struct AgentRegistry {
     readiness: ReadinessBoard,
     engine: Rc<EngineSide>,
     agents: BTreeMap<AgentName, Entry>,
-    /// Tells an agent from a later one of the same name.
-    births: u64,
+    /// The newest.
+    births: Birth,
     /// Agents that ended by themselves, and not with code 0.
     crashes: u64,
     /// Programs that were started again.
@@ -163,7 +163,9 @@ pub struct AgentRegistry {
     running: Running,
     presence: Presence,
     /// Spawns that wait for the first session.
-    waiting: Vec<(AgentName, u64)>,
+    waiting: Vec<(AgentName, Birth)>,
+    /// Spawns that were carried out and are not answered yet, oldest first.
+    owed: VecDeque<OwedSpawn>,
     node_name: Option<NodeName>,
     /// What the engine speaks.
     dialect: Option<Dialect>,
@@ -173,6 +175,15 @@ pub struct AgentRegistry {
     locating: bool,
     /// Set once the house is ending.
     closing: Option<Closing>,
+}
+
+/// An answer that waits for the record of the agent that it is about.
+struct OwedSpawn {
+    /// Of that record, or of a later one.
+    ticket: Ticket,
+    origin: Origin,
+    reply: Option<Reply<Result<Spawned, SpawnRefused>>>,
+    spawned: Spawned,
 }
 
 /// The end of all agents.
@@ -187,7 +198,7 @@ struct Closing {
 
 /// One agent.
 struct Entry {
-    birth: u64,
+    birth: Birth,
     saga: Saga,
     spec: SpawnSpec,
     origin: Origin,
@@ -234,7 +245,7 @@ impl AgentRegistry {
             readiness,
             engine,
             agents: BTreeMap::new(),
-            births: 0,
+            births: Birth::default(),
             crashes: 0,
             restarts: 0,
             past,
@@ -242,6 +253,7 @@ impl AgentRegistry {
             running: Running::default(),
             presence: Presence::Coming,
             waiting: Vec::new(),
+            owed: VecDeque::new(),
             node_name: None,
             dialect: None,
             receipts: 0,
@@ -271,7 +283,7 @@ impl AgentRegistry {
         }
         let name = spec.name.clone();
         let (saga, first) = Saga::begin();
-        self.births += 1;
+        self.births = self.births.next();
         let entry = Entry {
             birth: self.births,
             saga,
@@ -412,6 +424,7 @@ impl Supervised for AgentRegistry {
         self.receipts = 0;
         self.locating = false;
         self.time_all_stillness(ctx);
+        self.answer_owed(ctx);
         let all: Vec<_> = self.agents.iter().map(|(name, entry)| (name.clone(), entry.birth)).collect();
         for (name, birth) in all {
             let exit = self.agents.get(&name).and_then(|entry| {
@@ -446,7 +459,7 @@ impl Handler<Release> for AgentRegistry {
 
 impl AgentRegistry {
     fn release(&mut self, release: Release, ctx: &mut Context<Self>) {
-        let Release { name, reason, force, reply, .. } = release;
+        let Release { name, reason, force, reply } = release;
         let Some(entry) = self.agents.get_mut(&name) else {
             let ended = self.past.iter().any(|(past, _)| *past == name);
             let known = ended || self.forget_absent(&name);
@@ -492,9 +505,7 @@ impl Handler<ChildExited> for AgentRegistry {
 
     fn handle(&mut self, exited: ChildExited, ctx: &mut Self::Context) {
         let _turn = self.life.turn();
-        let Some(entry) = self.agents.get(&exited.name) else { return };
-        let birth = entry.birth;
-        self.child_ended(&exited.name, birth, exited.exit, ctx);
+        self.child_ended(&exited.name, exited.birth, exited.exit, ctx);
     }
 }
 
@@ -546,7 +557,7 @@ impl Handler<WorkerLost> for AgentRegistry {
         // terminal any more.
         if lost.actor == ActorKind::PtyWorker {
             let birth = entry.birth;
-            self.happen(&lost.name, birth, Happened::Overdue, ctx);
+            self.happen(&lost.name, birth, Happened::Lost, ctx);
         }
     }
 }
@@ -697,22 +708,34 @@ impl Handler<Invoke> for AgentRegistry {
             Plan::Fail(why) => self.answer_invocation(invocation, InvocationResult::Failed(why)),
             Plan::Run { action, declared, input } => {
                 info!(action, %invocation, "running a declared action");
-                self.keep_result(&invocation, cut_short());
+                let kept = self.keep_result(&invocation, cut_short());
                 let cwd = self.config.cwd.clone();
                 let call = Call { action, invocation: invocation.clone(), declared, cwd, input };
-                ctx.spawn(command::run(call).into_actor(self).map(move |result, registry, _| {
+                let written = self.journal.written(kept);
+                let ran = async move {
+                    // Before that record is in the kernel, a kill of this process would have the command run twice.
+                    // A journal that has ended ends the house.
+                    if let Some(Err(Unanswered)) = OptionFuture::from(written).await {
+                        return cut_short();
+                    }
+                    command::run(call).await
+                };
+                ctx.spawn(ran.into_actor(self).map(move |result, registry, _| {
                     registry.answer_invocation(invocation, result);
                 }));
             }
             Plan::Spawn(spec) => self.spawn(*spec, Origin::Engine(invocation), None, ctx),
             Plan::Release(name, reason) => {
                 let (reply, released) = Reply::channel();
-                let origin = Origin::Engine(invocation.clone());
-                let release = Release { name: name.clone(), reason, origin, force: false, reply };
+                let release = Release { name: name.clone(), reason, force: false, reply };
                 self.release(release, ctx);
                 ctx.spawn(released.into_actor(self).map(move |released, registry, _| {
                     let result = match released {
                         Ok(Released::Ended(_) | Released::AlreadyGone) => InvocationResult::Released { name },
+                        Ok(Released::Overdue) => InvocationResult::Failed(
+                            "release_failed: it did not end in time; look for its process on this node"
+                                .to_owned(),
+                        ),
                         Ok(Released::Unknown) => {
                             InvocationResult::Failed("release_failed: no such agent on this node".to_owned())
                         }

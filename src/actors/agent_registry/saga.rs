@@ -16,7 +16,7 @@
 //!
 //! A release that comes while the agent is still being made is remembered and carried out as soon as there
 //! is something to end. The process always ends before anybody is told that it has: a name is never free
-//! while its process lives.
+//! while its process lives, unless it is overdue, which is said, or its worker is lost.
 
 use std::time::Duration;
 
@@ -88,8 +88,10 @@ pub(super) enum Event {
     },
     /// It has waited long enough for its next program.
     Rested,
-    /// The end was ordered long ago and nothing came of it, or the worker is gone for good.
+    /// The end was ordered long ago and nothing came of it.
     Overdue,
+    /// Its worker is gone for good, and nobody else sees the end of its child.
+    Lost,
     /// The registry itself restarted: what was under way is not under way any more.
     Interrupted,
 }
@@ -109,8 +111,6 @@ pub(super) enum Effect {
     Deregister,
     /// Close the rooms.
     CloseRooms {
-        /// Why.
-        reason: String,
         /// They are built again soon.
         returns: bool,
     },
@@ -223,13 +223,15 @@ impl Saga {
                 }
                 effects
             }
-            (Phase::Starting, Event::NotStarted(_)) if self.announced => self.bury(None),
+            (Phase::Starting, Event::NotStarted(_)) if self.announced => {
+                self.bury(None, Released::AlreadyGone)
+            }
             (Phase::Starting, Event::NotStarted(refused)) => self.give_up(refused),
             (Phase::Resting, Event::Rested) => {
                 self.phase = Phase::Starting;
                 vec![Effect::Build]
             }
-            (Phase::Resting, Event::ReleaseAsked { .. }) => self.bury(None),
+            (Phase::Resting, Event::ReleaseAsked { .. }) => self.bury(None, Released::AlreadyGone),
 
             (Phase::Live | Phase::Releasing, Event::ReleaseAsked { force, by }) => {
                 let again = self.phase == Phase::Releasing;
@@ -249,20 +251,16 @@ impl Saga {
                 if self.release_wanted.is_none() =>
             {
                 self.phase = Phase::Resting;
-                let reason = format!("ended: {}, and is started again", exit.how());
-                vec![
-                    Effect::CloseRooms { reason, returns: true },
-                    Effect::Mourn { exit, delay },
-                    Effect::Rest(delay),
-                ]
+                vec![Effect::CloseRooms { returns: true }, Effect::Mourn { exit, delay }, Effect::Rest(delay)]
             }
             (Phase::Starting | Phase::Live | Phase::Releasing, Event::ChildEnded { exit, .. }) => {
-                self.bury(Some(exit))
+                self.bury(Some(exit.clone()), Released::Ended(exit))
             }
-            (Phase::Live | Phase::Releasing, Event::Overdue) => self.bury(None),
+            (Phase::Releasing, Event::Overdue) => self.bury(None, Released::Overdue),
+            (Phase::Live | Phase::Releasing, Event::Lost) => self.bury(None, Released::AlreadyGone),
 
             (Phase::Resting, Event::Interrupted) => vec![Effect::Rest(REST_AGAIN)],
-            (Phase::Starting, Event::Interrupted) if self.announced => self.bury(None),
+            (Phase::Starting, Event::Interrupted) if self.announced => self.bury(None, Released::AlreadyGone),
             (Phase::Checking | Phase::Registering | Phase::Starting, Event::Interrupted) => {
                 self.give_up(SpawnRefused::Abandoned("the registry restarted meanwhile".into()))
             }
@@ -275,7 +273,7 @@ impl Saga {
         self.phase = Phase::Gone;
         let mut effects = Vec::new();
         if std::mem::take(&mut self.built) {
-            effects.push(Effect::CloseRooms { reason: refused.to_string(), returns: false });
+            effects.push(Effect::CloseRooms { returns: false });
         }
         if std::mem::take(&mut self.registered) {
             effects.push(Effect::Deregister);
@@ -285,12 +283,10 @@ impl Saga {
         effects
     }
 
-    fn bury(&mut self, exit: Option<ExitRecord>) -> Vec<Effect> {
+    fn bury(&mut self, exit: Option<ExitRecord>, released: Released) -> Vec<Effect> {
         self.phase = Phase::Gone;
-        let reason = exit.as_ref().map_or_else(|| "gone".to_owned(), |exit| format!("ended: {}", exit.how()));
-        let released = exit.clone().map_or(Released::AlreadyGone, Released::Ended);
         vec![
-            Effect::CloseRooms { reason, returns: false },
+            Effect::CloseRooms { returns: false },
             Effect::Deregister,
             Effect::Bury(exit),
             Effect::AnswerReleases(released),
@@ -411,6 +407,21 @@ mod tests {
             after(events),
             (Phase::Gone, ["CloseRooms", "Deregister", "Bury", "AnswerReleases"].map(String::from).to_vec())
         );
+    }
+
+    #[test]
+    fn a_release_that_nothing_comes_of_is_answered_as_overdue_and_a_lost_worker_is_not() {
+        for (last, overdue) in [(Event::Overdue, true), (Event::Lost, false)] {
+            let (mut saga, _) = Saga::begin();
+            for event in live() {
+                saga.step(event);
+            }
+            saga.step(release(false));
+            let effects = saga.step(last);
+            let Some(Effect::AnswerReleases(released)) = effects.last() else { panic!("{effects:?}") };
+            assert_eq!(matches!(released, Released::Overdue), overdue, "{released:?}");
+            assert_eq!(saga.phase(), Phase::Gone);
+        }
     }
 
     #[test]

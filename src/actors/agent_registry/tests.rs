@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use futures_util::FutureExt;
 use serde_json::{Value, json};
 use tokio::{
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
@@ -11,7 +12,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    ids::{AgentToken, Epoch, Generation},
+    ids::{AgentToken, Epoch},
     messages::{
         Answer,
         delivery::ObserveCursor,
@@ -23,7 +24,7 @@ use crate::{
         session::{Dialect, RegisterRefused},
         spawn::{AgentEnv, Autonomy},
     },
-    supervision::{Child, Directory, Probe, Seat},
+    supervision::{Child, Directory, FaultPoint, Probe, Seat},
 };
 
 /// Nothing here takes longer, on a busy machine either.
@@ -119,6 +120,10 @@ impl House {
     }
 
     fn over(dir: tempfile::TempDir, journal: Journal, engine: &str) -> Self {
+        let action = |program: &str| DeclaredAction {
+            command: CommandLine { program: program.to_owned(), args: Vec::new() },
+            timeout: PATIENCE,
+        };
         let (tx, told) = unbounded_channel();
         let ears = Ears(tx).start();
         let config = RegistryConfig {
@@ -132,7 +137,7 @@ impl House {
             channels: vec!["general".to_owned()],
             embedded: false,
             handlers: BTreeMap::new(),
-            actions: BTreeMap::new(),
+            actions: BTreeMap::from([("nod".to_owned(), action("true"))]),
             result_url: "http://broker/api/agent-result".to_owned(),
         };
         let doors = RegistryDoors {
@@ -358,7 +363,7 @@ async fn an_agent_is_in_the_inventory_while_it_lives_and_out_of_it_at_its_end() 
     house.invoke("inv_1", asked());
     house.bring_up().await;
     assert_eq!(house.listed(&["ann"]).await[0].agent_id, "7".into());
-    house.tell(ChildExited { name: name("ann"), worker: Generation(1), exit: exit(EndedBy::Itself) });
+    house.tell(ChildExited { name: name("ann"), birth: Birth(1), exit: exit(EndedBy::Itself) });
     let mut seen = Vec::new();
     loop {
         match timeout(PATIENCE, house.told.recv()).await.unwrap().unwrap() {
@@ -416,7 +421,7 @@ async fn releasing_an_agent_that_never_was_is_an_error_to_the_engine_and_one_tha
     house.ended().await;
     house.release("inv_2", "ann");
     assert!(matches!(house.next().await, Told::Terminate), "the process first");
-    house.tell(ChildExited { name: name("ann"), worker: Generation(1), exit: exit(EndedBy::Release) });
+    house.tell(ChildExited { name: name("ann"), birth: Birth(1), exit: exit(EndedBy::Release) });
     assert!(matches!(house.next().await, Told::Close));
     assert!(matches!(house.next().await, Told::Deregister(_)));
     let released = InvocationResult::Released { name: name("ann") };
@@ -427,7 +432,6 @@ async fn releasing_an_agent_that_never_was_is_an_error_to_the_engine_and_one_tha
     let answer = house.registry.post::<Release>().ask(|reply| Release {
         name: name("ann"),
         reason: None,
-        origin: Origin::Api,
         force: false,
         reply,
     });
@@ -606,7 +610,7 @@ async fn an_agent_that_another_node_has_claimed_is_ended_here_and_not_there() {
     house.tell(LocationConflict);
     house.listed(&[]).await;
     assert!(matches!(house.next().await, Told::Terminate));
-    house.tell(ChildExited { name: name("ann"), worker: Generation(1), exit: exit(EndedBy::Release) });
+    house.tell(ChildExited { name: name("ann"), birth: Birth(1), exit: exit(EndedBy::Release) });
     assert!(matches!(house.next().await, Told::Close), "and no deregistration before it");
     assert!(seen.lock().unwrap().contains(&"GET /v1/nodes/quay/agents".to_owned()));
 
@@ -622,7 +626,7 @@ async fn the_id_of_an_agent_that_ended_is_known_after_a_restart() {
     let spawned = house.spawn();
     house.bring_up().await;
     spawned.await.unwrap().unwrap();
-    house.tell(ChildExited { name: name("ann"), worker: Generation(1), exit: exit(EndedBy::Itself) });
+    house.tell(ChildExited { name: name("ann"), birth: Birth(1), exit: exit(EndedBy::Itself) });
     house.listed(&[]).await;
 
     let mut house = house.again();
@@ -702,4 +706,101 @@ async fn an_agent_that_stays_idle_is_told_about_each_time() {
         house.event(|event| matches!(event, Event::AgentIdle { name, .. } if name.as_str() == "ann")).await;
         house.tell(change(AgentState::Idle, AgentState::Working));
     }
+}
+
+// What the journal has to have first.
+
+impl House {
+    async fn agents(&self) -> Vec<AgentView> {
+        self.registry.post().ask(ListAgents).await.unwrap()
+    }
+
+    /// True when this invocation's result was told; whatever else was told is passed over.
+    fn has_ended(&mut self, invocation: &str) -> bool {
+        std::iter::from_fn(|| self.told.try_recv().ok())
+            .any(|told| matches!(told, Told::Ended(ended) if ended.invocation.as_str() == invocation))
+    }
+}
+
+#[actix::test]
+async fn a_spawn_is_answered_once_its_agent_is_written_down_also_over_a_restart_of_the_registry() {
+    for by_engine in [false, true] {
+        let mut house = House::new();
+        house.up();
+        house.journal.stall(true);
+        let mut answer = None;
+        if by_engine {
+            house.invoke("inv_1", asked());
+        } else {
+            answer = Some(house.spawn());
+        }
+        house.bring_up().await;
+        house.listed(&["ann"]).await;
+        assert_eq!(house.agents().await.len(), 1);
+        assert!(answer.as_mut().is_none_or(|answer| answer.now_or_never().is_none()), "it could be lost");
+        assert!(!house.has_ended("inv_1"), "it could be lost");
+
+        house.registry.probe().arm(FaultPoint::Handler);
+        house.read("m1");
+        assert_eq!(house.agents().await.len(), 1, "the registry has restarted");
+        assert!(answer.as_mut().is_none_or(|answer| answer.now_or_never().is_none()), "it could be lost");
+        assert!(!house.has_ended("inv_1"), "it could be lost");
+
+        house.journal.stall(false);
+        match answer {
+            Some(answer) => assert_eq!(answer.await.unwrap().unwrap().agent_id, "7".into()),
+            None => {
+                assert_eq!(house.ended().await.result, InvocationResult::Spawned { name: name("ann") });
+            }
+        }
+    }
+}
+
+#[actix::test]
+async fn the_command_of_an_action_waits_for_the_record_that_it_was_begun() {
+    let mut house = House::new();
+    house.up();
+    house.journal.stall(true);
+    let action = Action::Other { name: "nod".to_owned(), input: "{}".to_owned() };
+    house.tell(Invoke { invocation: "inv_1".into(), action });
+    let early = timeout(Duration::from_millis(500), house.ended()).await;
+    assert!(early.is_err(), "it ran, and would run again after a kill of the broker");
+    house.journal.stall(false);
+    assert_eq!(house.ended().await.result, InvocationResult::Output("{}".to_owned()));
+}
+
+// Ends that come late, or never.
+
+#[actix::test]
+async fn a_release_that_nothing_comes_of_is_said_to_be_overdue_and_the_late_end_hits_no_later_agent() {
+    let mut house = House::new();
+    house.up();
+    let spawned = house.spawn();
+    house.bring_up().await;
+    spawned.await.unwrap().unwrap();
+    let released = house.registry.post::<Release>().ask(|reply| Release {
+        name: name("ann"),
+        reason: None,
+        force: false,
+        reply,
+    });
+    house.release("inv_1", "ann");
+    assert!(matches!(house.next().await, Told::Terminate));
+    // The clock moves on when nothing else does.
+    tokio::time::pause();
+    assert!(matches!(released.await.unwrap(), Released::Overdue));
+    tokio::time::resume();
+    assert!(matches!(house.next().await, Told::Close));
+    assert!(matches!(house.next().await, Told::Deregister(_)));
+    let InvocationResult::Failed(why) = house.ended().await.result else { panic!("a success") };
+    assert!(why.starts_with("release_failed: it did not end in time"), "{why}");
+
+    let spawned = house.spawn();
+    house.bring_up().await;
+    spawned.await.unwrap().unwrap();
+    house.tell(ChildExited { name: name("ann"), birth: Birth(1), exit: exit(EndedBy::Release) });
+    let agents = house.agents().await;
+    assert_eq!(agents.iter().map(|agent| agent.phase).collect::<Vec<_>>(), [AgentPhase::Live]);
+    house.tell(ChildExited { name: name("ann"), birth: Birth(2), exit: exit(EndedBy::Itself) });
+    assert!(house.agents().await.is_empty());
 }

@@ -91,9 +91,9 @@ impl PtyWorker {
         lock(&self.config.view.detail).exit = Some(record.clone());
         self.tell_state(from, AgentState::Exited, record.how(), None);
         let reason = exit::gone_reason(&record);
-        let worker = self.life.generation();
+        let (name, birth) = (self.config.name.clone(), self.config.birth);
         // Those who are gone already need not be told.
-        self.doors.exited.tell(ChildExited { name: self.config.name.clone(), worker, exit: record }).ok();
+        self.doors.exited.tell(ChildExited { name, birth, exit: record }).ok();
         self.doors.gone.tell(WorkerGone { reason }).ok();
         self.life.exit(ctx, ExitReason::Finished);
     }

@@ -55,7 +55,7 @@ use tracing::{debug, info, warn};
 
 use crate::{
     config::Timings,
-    ids::{AgentName, DialogId},
+    ids::{AgentName, Birth, DialogId},
     messages::{
         Reply,
         delivery::{CancelInjections, Inject, InjectReport, InjectStep, Note, Rung, WorkerGone, WorkerUp},
@@ -95,6 +95,8 @@ const ROUNDS: usize = 8;
 pub struct WorkerConfig {
     /// The agent.
     pub name: AgentName,
+    /// Which of that name; told with its end.
+    pub birth: Birth,
     /// What to run.
     pub spec: SpawnSpec,
     /// What the agent is told about itself.

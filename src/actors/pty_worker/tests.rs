@@ -19,7 +19,7 @@ use actix::{Actor, Context, Handler};
 
 use super::*;
 use crate::{
-    ids::{AgentToken, DeliveryId},
+    ids::{AgentToken, Birth, DeliveryId},
     messages::{
         Answer,
         delivery::{InjectStep, Mode, Note, Rung},
@@ -136,6 +136,7 @@ impl Rig {
         let dir = tempfile::tempdir().unwrap();
         let config = WorkerConfig {
             name: spec.name.clone(),
+            birth: Birth(1),
             spec,
             relay_env: AgentEnv {
                 token: AgentToken::from("at_live_test"),

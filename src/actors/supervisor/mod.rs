@@ -100,7 +100,7 @@ impl Supervisor {
     /// Builds and wires the rooms of one agent. The cursor is there before the child is, so that frames
     /// which follow the registration at once already find their place.
     fn build(&mut self, build: BuildRooms) {
-        let BuildRooms { agent_id, spec, relay_env, ack_seq, started, reply } = build;
+        let BuildRooms { agent_id, birth, spec, relay_env, ack_seq, started, reply } = build;
         let name = spec.name.clone();
         let lane = Lane::new(self.blueprint.room.clone());
         let (cursor, cursor_seat) =
@@ -127,6 +127,7 @@ impl Supervisor {
         let files = self.blueprint.files.of(&agent_id);
         let config = WorkerConfig {
             name: name.clone(),
+            birth,
             spec,
             relay_env,
             timings: self.blueprint.timings.clone(),
