@@ -310,7 +310,7 @@ impl EngineClient {
     /// `POST /v1/agents`; `kind` is `agent`, `human` or `system`.
     ///
     /// # Errors
-    /// [`ApiError`]; `agent_already_exists` when the name is taken.
+    /// [`ApiError`]; [`codes::AGENT_EXISTS`](super::codes::AGENT_EXISTS) when the name is taken.
     pub async fn create_agent(
         &self,
         key: &WorkspaceKey,

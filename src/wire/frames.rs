@@ -25,9 +25,6 @@ use crate::{
     messages::delivery::Mode,
 };
 
-/// Error code of a frame that the engine could not read.
-pub const INVALID_MESSAGE: &str = "invalid_message";
-
 /// Why a text is not a frame.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {

@@ -10,6 +10,7 @@
 //! | [`frames`] | the frames, both directions, and their codecs |
 //! | [`payload`] | what a `deliver` frame says, as the note an agent is shown |
 //! | [`invoke`] | what an `action.invoke` frame asks for |
+//! | [`codes`] | error codes and other words that several go by |
 //! | [`api`] | bodies of the HTTP API |
 //! | [`client`] | the HTTP client |
 //! | [`socket`] | the WebSocket client |
@@ -18,6 +19,7 @@
 
 pub mod api;
 pub mod client;
+pub mod codes;
 pub mod frames;
 pub mod invoke;
 pub mod payload;

@@ -23,6 +23,7 @@ use crate::{
     wire::{
         api::{Binding, PostDm, PostMessage, PostReply},
         client::{ApiError, ApiErrorKind, EngineClient},
+        codes::AGENT_EXISTS,
     },
 };
 
@@ -235,7 +236,7 @@ impl EngineSide {
         let mut tried = 1;
         let made = loop {
             match self.client.create_agent(key, &name, &self.agent_type).await {
-                Err(error) if error.is("agent_already_exists") && tried < NAMES_TRIED => {
+                Err(error) if error.is(AGENT_EXISTS) && tried < NAMES_TRIED => {
                     tried += 1;
                     name = format!("{}-{:04x}", self.instance, rand::random::<u16>());
                 }

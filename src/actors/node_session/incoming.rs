@@ -6,8 +6,8 @@ use actix::Context;
 use tracing::{debug, info, warn};
 
 use super::{
-    DELIVERY_OVERHEAD, LOCATION_CONFLICT, NodeSession, REPEATING_DELIVERY, ROOM_CHECK, Waiter,
-    pending::Match, phase::Event, routes::Destination, words,
+    DELIVERY_OVERHEAD, NodeSession, ROOM_CHECK, Waiter, pending::Match, phase::Event, routes::Destination,
+    words,
 };
 use crate::{
     ids::AgentName,
@@ -18,9 +18,9 @@ use crate::{
         session::{DeregisterAgent, LocationConflict, RegisterRefused, Registration},
     },
     wire::{
+        codes::{AGENT_EXISTS, INVALID_MESSAGE, LOCATION_CONFLICT, REPEATING_DELIVERY},
         frames::{
-            AgentRegistered, BrokerFrame, DeliverFrame, EngineError, EngineFrame, INVALID_MESSAGE,
-            Reply as EngineReply,
+            AgentRegistered, BrokerFrame, DeliverFrame, EngineError, EngineFrame, Reply as EngineReply,
         },
         invoke, payload,
         socket::Closed,
@@ -209,7 +209,7 @@ impl NodeSession {
         waiter: Waiter,
         error: EngineError,
     ) {
-        if error.code == "agent_already_exists" && !waiter.recovering && waiter.asked.known_id.is_some() {
+        if error.code == AGENT_EXISTS && !waiter.recovering && waiter.asked.known_id.is_some() {
             let id = self.request_id("agent_recover");
             if let Some(frame) = words::recover_agent(id.clone(), &waiter.asked) {
                 self.open_registration(ctx, id, name, frame, Waiter { recovering: true, ..waiter });

@@ -97,10 +97,6 @@ const PARTING: Duration = Duration::from_millis(300);
 const VERSION_TIME: Duration = Duration::from_secs(1);
 /// Close code of an orderly end.
 const CLOSE_NORMAL: u16 = 1000;
-/// One agent of the inventory is active on another node, and the whole is refused (spec/wire 4.6).
-const LOCATION_CONFLICT: &str = "agent_location_conflict";
-/// The engine keys these events by the action alone (spec/wire 4.1).
-const REPEATING_DELIVERY: &str = "evt_action_denied_";
 
 /// What the session was told.
 #[derive(Clone, Debug)]

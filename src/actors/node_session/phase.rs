@@ -20,6 +20,7 @@ use crate::{
     config::Timings,
     ids::Generation,
     messages::{lifecycle::ExitReason, session::Dialect},
+    wire::codes::{INSTANCE_CONFLICT, INVALID_MESSAGE},
 };
 
 /// A mint answers or drops the question; this only guards against one that does neither.
@@ -33,8 +34,6 @@ const CONFLICT_RETRY: Duration = Duration::from_secs(5);
 /// How long another instance may take to time out before it counts as another broker (spec/wire 7).
 const CONFLICT_PATIENCE: Duration = Duration::from_secs(60);
 
-const INVALID_MESSAGE: &str = "invalid_message";
-const INSTANCE_CONFLICT: &str = "provider_instance_conflict";
 /// Codes that say: this id, or this name, is not yours (spec/wire 4.4).
 const ENROL_AGAIN: [&str; 3] = ["node_id_mismatch", "node_not_found", "node_name_conflict"];
 

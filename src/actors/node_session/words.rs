@@ -10,14 +10,15 @@ use crate::{
         session::{DeregisterAgent, Dialect, InventoryItem, RegisterAgent},
         token::TokenGrant,
     },
-    wire::frames::{
-        ActionResult, AgentDeregister, AgentRecover, AgentRegister, BrokerFrame, Capability, InventoryAgent,
-        InventorySync, Load, NodeDeregister, NodeHeartbeat, NodeRegister, Provider,
+    wire::{
+        codes::CURSOR_CAPABILITY,
+        frames::{
+            ActionResult, AgentDeregister, AgentRecover, AgentRegister, BrokerFrame, Capability,
+            InventoryAgent, InventorySync, Load, NodeDeregister, NodeHeartbeat, NodeRegister, Provider,
+        },
     },
 };
 
-/// Says that this node keeps a durable cursor per agent (engines from 6.0.3).
-const CURSOR_CAPABILITY: &str = "relay:delivery-cursor-v1";
 const RELEASE_CAPABILITY: &str = "release";
 /// One name for all our processes: an engine keeps the providers of a node for good.
 const PROVIDER: &str = "broker";

@@ -8,7 +8,10 @@ use crate::{
         rules::text::is_name,
         store::{AgentRow, ChannelRow, NewAgent},
     },
-    wire::api::{CreateAgent, PatchAgent},
+    wire::{
+        api::{CreateAgent, PatchAgent},
+        codes::AGENT_EXISTS,
+    },
 };
 
 /// The channel that everyone is in.
@@ -28,7 +31,7 @@ impl Core {
             ));
         }
         if self.store.agent_by_name(workspace, &wish.name)?.is_some() {
-            return Err(Failure::conflict("agent_already_exists", format!("{} exists", wish.name)));
+            return Err(Failure::conflict(AGENT_EXISTS, format!("{} exists", wish.name)));
         }
         let token = ids::mint("at_live_", 16)?;
         let metadata = serde_json::Value::Object(wish.metadata.clone().unwrap_or_default()).to_string();

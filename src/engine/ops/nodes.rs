@@ -19,16 +19,13 @@ use crate::{
     ids::Seq,
     wire::{
         api::{CreateAgent, CreateNode, NodeCapability, PublicNode},
+        codes::{CURSOR_CAPABILITY, INVALID_MESSAGE, LOCATION_CONFLICT},
         frames::{
             AcceptedCapability, AgentDeregister, AgentRecover, AgentRegister, AgentRegistered, BrokerFrame,
-            Capability, DeliveryAck, FrameError, INVALID_MESSAGE, InventorySync, InventorySynced,
-            NodeHeartbeat, NodeRegister,
+            Capability, DeliveryAck, FrameError, InventorySync, InventorySynced, NodeHeartbeat, NodeRegister,
         },
     },
 };
-
-/// A node that names this wants to hear where each mailbox stands (spec/wire 7, 6.0.3).
-const CURSOR_CAPABILITY: &str = "relay:delivery-cursor-v1";
 
 impl Core {
     /// Enrols a node, or rotates the token of the one that has this id. A name that belongs to another id
@@ -497,7 +494,7 @@ fn accepted(capability: &Capability) -> AcceptedCapability {
 }
 
 fn conflict(name: &str) -> Failure {
-    Failure::conflict("agent_location_conflict", format!("{name} is active elsewhere"))
+    Failure::conflict(LOCATION_CONFLICT, format!("{name} is active elsewhere"))
 }
 
 fn stored(number: u64) -> i64 {
