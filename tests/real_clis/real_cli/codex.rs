@@ -5,7 +5,8 @@ use crate::{
     stage::{Cli, Place},
 };
 
-const CODEX: Cli = Cli { program: "codex", args: &[], configure, proof: "accepted", quit_asks: None };
+pub(super) const CODEX: Cli =
+    Cli { program: "codex", args: &[], configure, proof: "accepted", quit_asks: None };
 
 fn configure(place: &Place<'_>) -> Vec<(&'static str, String)> {
     let config = format!(

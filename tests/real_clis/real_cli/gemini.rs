@@ -7,7 +7,7 @@ use crate::{
     stage::{Cli, Place},
 };
 
-const GEMINI: Cli = Cli {
+pub(super) const GEMINI: Cli = Cli {
     program: "gemini",
     args: &["--model", "gemini-2.5-flash"],
     configure,

@@ -7,7 +7,8 @@ use crate::{
     stage::{Cli, Place},
 };
 
-const OPENCODE: Cli = Cli { program: "opencode", args: &[], configure, proof: "submitted", quit_asks: None };
+pub(super) const OPENCODE: Cli =
+    Cli { program: "opencode", args: &[], configure, proof: "submitted", quit_asks: None };
 
 fn configure(place: &Place<'_>) -> Vec<(&'static str, String)> {
     let config = json!({

@@ -1,16 +1,22 @@
-//! A model on loopback: as much of three APIs as a coding CLI needs to have a turn answered.
+//! A model on loopback: as much of four APIs as a coding CLI needs to have a turn answered.
 //!
 //! ```text
 //! POST …/responses                       OpenAI responses, streamed   (codex)
 //! POST …/chat/completions                OpenAI chat, streamed or not (opencode)
 //! POST …:streamGenerateContent           Gemini, streamed             (gemini)
 //! POST …:generateContent, :countTokens   Gemini, whole                (gemini, beside the turn)
+//! POST …/messages                        Anthropic, streamed or not   (claude)
+//! POST …/messages/count_tokens           Anthropic, whole             (claude, beside the turn)
 //! ```
 //!
-//! It writes down the user's texts of every request. A turn is answered at once, or, while the test holds it
-//! back, when the test lets go: slow without a clock.
+//! It writes down what every turn was asked with: the user's texts, the tools there are, what tools answered. A
+//! turn is answered with a word, or with the call of a tool that the test wants; at once, or, while the test
+//! holds it back, when the test lets go: slow without a clock.
+
+mod dialect;
 
 use std::{
+    collections::VecDeque,
     io::{self, BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -20,18 +26,40 @@ use std::{
 
 use serde_json::{Value, json};
 
+use dialect::{Dialect, Event};
+
 /// The longest that a turn is held back, whatever the test forgets.
 const HELD_MAX: Duration = Duration::from_secs(60);
 /// The largest request that is read: a history of a few messages of 16 KiB and a CLI's own instructions.
 const BODY_MAX: usize = 8 << 20;
-/// What every turn is answered with.
-const ANSWER: &str = "Understood.";
 
 /// One request for a turn.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
     /// Every text of the user in it, oldest first: the whole conversation so far.
     pub(crate) texts: Vec<String>,
+    /// The names of the tools that the model may call; one that stands in a namespace is `NAMESPACE.NAME`.
+    #[allow(dead_code, reason = "not every test wants a tool")]
+    pub(crate) tools: Vec<String>,
+    #[allow(dead_code, reason = "not every test wants a tool")]
+    /// What the tools that were called have answered, oldest first.
+    pub(crate) results: Vec<String>,
+}
+
+/// What a turn is answered with.
+#[derive(Clone, Debug)]
+pub(crate) enum Reply {
+    /// A word that ends the turn.
+    Text,
+    /// The call of a tool. The CLI sends the tool's answer, which is the next request.
+    Call {
+        /// Its own in this conversation.
+        id: String,
+        /// The tool, by one of the names in [`Asked::tools`].
+        tool: String,
+        /// Its arguments, as the tool wants them.
+        arguments: Value,
+    },
 }
 
 /// The server. Its threads end with the test's process; what is held back is let go when it is dropped.
@@ -51,6 +79,10 @@ struct State {
     asked: Vec<Asked>,
     /// Requests that nothing here answers: a CLI wants more than it is given.
     strange: Vec<String>,
+    /// The calls that the next turns are answered with.
+    calls: VecDeque<Reply>,
+    /// Calls so far.
+    called: usize,
     is_holding: bool,
     held: usize,
 }
@@ -96,6 +128,15 @@ impl ModelServer {
         self.shared.changed.notify_all();
     }
 
+    /// The next turn that is answered calls this tool; so does the one after it with the next call.
+    #[allow(dead_code, reason = "not every test wants a tool")]
+    pub(crate) fn call(&self, tool: &str, arguments: Value) {
+        let mut state = self.shared.state();
+        state.called += 1;
+        let id = format!("call_{}", state.called);
+        state.calls.push_back(Reply::Call { id, tool: tool.to_owned(), arguments });
+    }
+
     /// Turns that wait now.
     pub(crate) fn held(&self) -> usize {
         self.shared.state().held
@@ -125,62 +166,42 @@ fn serve(stream: TcpStream, shared: &Shared) -> io::Result<()> {
     let (path, body) = read_request(&mut reader)?;
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     let path = path.split('?').next().unwrap_or_default();
-    // Without tools it is no turn: the CLI asks for a title.
-    let is_turn = body["tools"].as_array().is_some_and(|tools| !tools.is_empty());
-    if path.ends_with("/responses") && is_turn {
-        turn(&mut stream, shared, responses_texts(&body), &responses_answer())
-    } else if path.ends_with("/responses") {
-        events(&mut stream, &responses_answer())
-    } else if path.ends_with("/chat/completions") {
-        match (body["stream"] == true, is_turn) {
-            (false, _) => whole(&mut stream, &chat_whole()),
-            (true, false) => events(&mut stream, &chat_answer()),
-            (true, true) => turn(&mut stream, shared, chat_texts(&body), &chat_answer()),
-        }
-    } else if path.ends_with(":streamGenerateContent") {
-        turn(&mut stream, shared, gemini_texts(&body), &gemini_answer())
-    } else if path.ends_with(":generateContent") {
-        whole(&mut stream, &gemini_whole())
-    } else if path.ends_with(":countTokens") {
-        whole(&mut stream, &json!({ "totalTokens": 100 }))
-    } else {
-        shared.state().strange.push(path.to_owned());
-        stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    let Some(dialect) = Dialect::of(path) else {
+        return beside(&mut stream, shared, path);
+    };
+    match (dialect.is_streamed(path, &body), dialect.is_turn(&body)) {
+        (true, true) => turn(&mut stream, shared, dialect, &body),
+        (true, false) => events(&mut stream, &dialect.streamed(&Reply::Text)),
+        (false, _) => whole(&mut stream, &dialect.whole()),
     }
 }
 
+/// What a CLI asks beside its turns.
+fn beside(stream: &mut TcpStream, shared: &Shared, path: &str) -> io::Result<()> {
+    if path.ends_with(":countTokens") {
+        return whole(stream, &json!({ "totalTokens": 100 }));
+    }
+    if path.ends_with("/count_tokens") {
+        return whole(stream, &json!({ "input_tokens": 100 }));
+    }
+    shared.state().strange.push(path.to_owned());
+    stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+}
+
 /// Notes a turn, waits as long as the test wants, answers.
-fn turn(stream: &mut TcpStream, shared: &Shared, texts: Vec<String>, answer: &[Event]) -> io::Result<()> {
+fn turn(stream: &mut TcpStream, shared: &Shared, dialect: Dialect, body: &Value) -> io::Result<()> {
     head(stream, "text/event-stream")?;
     let mut state = shared.state();
-    state.asked.push(Asked { texts });
+    state.asked.push(dialect.asked(body));
     state.held += 1;
     let (mut state, _) = shared
         .changed
         .wait_timeout_while(state, HELD_MAX, |state| state.is_holding)
         .unwrap_or_else(PoisonError::into_inner);
     state.held -= 1;
+    let reply = state.calls.pop_front().unwrap_or(Reply::Text);
     drop(state);
-    answer.iter().try_for_each(|event| event.write(stream))
-}
-
-/// An event of a stream; only some APIs name theirs.
-struct Event {
-    name: Option<&'static str>,
-    data: String,
-}
-
-impl Event {
-    fn of(data: &Value) -> Self {
-        Self { name: None, data: data.to_string() }
-    }
-
-    fn write(&self, stream: &mut TcpStream) -> io::Result<()> {
-        if let Some(name) = self.name {
-            writeln!(stream, "event: {name}")?;
-        }
-        write!(stream, "data: {}\n\n", self.data)
-    }
+    dialect.streamed(&reply).iter().try_for_each(|event| event.write(stream))
 }
 
 fn events(stream: &mut TcpStream, answer: &[Event]) -> io::Result<()> {
@@ -230,91 +251,4 @@ fn read_request(reader: &mut BufReader<TcpStream>) -> io::Result<(String, Vec<u8
         reader.read_line(&mut String::new())?;
     }
     Ok((path, body))
-}
-
-// What each API calls the user's texts, and what it takes for an answer.
-
-fn responses_texts(body: &Value) -> Vec<String> {
-    let items = body["input"].as_array().into_iter().flatten();
-    items.filter(|item| item["role"] == "user").map(|item| parts(&item["content"])).collect()
-}
-
-fn chat_texts(body: &Value) -> Vec<String> {
-    let messages = body["messages"].as_array().into_iter().flatten();
-    messages.filter(|message| message["role"] == "user").map(|message| parts(&message["content"])).collect()
-}
-
-fn gemini_texts(body: &Value) -> Vec<String> {
-    let contents = body["contents"].as_array().into_iter().flatten();
-    contents.filter(|content| content["role"] == "user").map(|content| parts(&content["parts"])).collect()
-}
-
-/// A text, or the texts of its parts joined.
-fn parts(content: &Value) -> String {
-    match content {
-        Value::String(text) => text.clone(),
-        Value::Array(parts) => parts.iter().filter_map(|part| part["text"].as_str()).collect(),
-        _ => String::new(),
-    }
-}
-
-fn responses_answer() -> Vec<Event> {
-    let message = json!({
-        "type": "message", "role": "assistant", "id": "msg_1",
-        "content": [{ "type": "output_text", "text": ANSWER, "annotations": [] }],
-    });
-    let usage = json!({
-        "input_tokens": 10, "input_tokens_details": { "cached_tokens": 0 },
-        "output_tokens": 2, "output_tokens_details": { "reasoning_tokens": 0 }, "total_tokens": 12,
-    });
-    let events = [
-        ("response.created", json!({ "response": { "id": "resp_1" } })),
-        ("response.output_item.done", json!({ "output_index": 0, "item": message })),
-        ("response.completed", json!({ "response": { "id": "resp_1", "output": [], "usage": usage } })),
-    ];
-    let named = |(name, mut data): (&'static str, Value)| {
-        data["type"] = json!(name);
-        Event { name: Some(name), data: data.to_string() }
-    };
-    events.into_iter().map(named).collect()
-}
-
-fn chat_answer() -> Vec<Event> {
-    let chunk = |delta: Value, finish: Value| {
-        Event::of(&json!({
-            "id": "chat_1", "object": "chat.completion.chunk", "created": 1, "model": "fake",
-            "choices": [{ "index": 0, "delta": delta, "finish_reason": finish }],
-        }))
-    };
-    vec![
-        chunk(json!({ "role": "assistant", "content": ANSWER }), Value::Null),
-        chunk(json!({}), json!("stop")),
-        Event { name: None, data: "[DONE]".to_owned() },
-    ]
-}
-
-fn chat_whole() -> Value {
-    json!({
-        "id": "chat_1", "object": "chat.completion", "created": 1, "model": "fake",
-        "choices": [{ "index": 0, "message": { "role": "assistant", "content": ANSWER }, "finish_reason": "stop" }],
-        "usage": { "prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12 },
-    })
-}
-
-fn gemini_candidate(text: &str) -> Value {
-    json!({
-        "candidates": [{
-            "content": { "role": "model", "parts": [{ "text": text }] }, "finishReason": "STOP", "index": 0,
-        }],
-        "usageMetadata": { "promptTokenCount": 10, "candidatesTokenCount": 2, "totalTokenCount": 12 },
-    })
-}
-
-fn gemini_answer() -> Vec<Event> {
-    vec![Event::of(&gemini_candidate(ANSWER))]
-}
-
-fn gemini_whole() -> Value {
-    // What it asks beside the turn wants an object.
-    gemini_candidate(r#"{"reasoning":"done","next_speaker":"user"}"#)
 }
