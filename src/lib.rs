@@ -24,3 +24,6 @@ pub mod command_line;
 pub mod config;
 pub mod escape;
 pub mod house;
+
+#[cfg(test)]
+mod testing;

@@ -31,7 +31,7 @@ use self::{
 use super::*;
 use crate::{
     actors::event_hub::EventHub,
-    ids::{AgentName, EventSeq, MsgId, Seq},
+    ids::{EventSeq, MsgId, Seq},
     messages::{
         Reply,
         channels::{ChannelsRefused, Membership},
@@ -52,9 +52,10 @@ use crate::{
         release::Released,
         result::{ResultTaken, SubmitResult},
         send::{SendRefused, Sent},
-        spawn::{AgentDoors, AgentPhase, AgentView, Autonomy, SpawnRefused, SpawnSpec, Spawned},
+        spawn::{AgentDoors, AgentPhase, AgentView, SpawnRefused, SpawnSpec, Spawned},
     },
     supervision::{Child, Detail, Lifeline, Seat},
+    testing::{name, within},
 };
 
 const KEY: &str = "br_0123456789abcdef";

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -56,6 +56,28 @@ pub struct SpawnSpec {
     /// How its process is run.
     #[serde(default)]
     pub process: ProcessSpec,
+}
+
+impl SpawnSpec {
+    /// This program with these arguments, there, and nothing else asked for.
+    pub fn new(name: AgentName, program: &str, args: Vec<String>, cwd: &Path) -> Self {
+        Self {
+            name,
+            program: program.to_owned(),
+            args,
+            cwd: cwd.to_owned(),
+            env: BTreeMap::new(),
+            channels: Vec::new(),
+            task: None,
+            harness: None,
+            model: None,
+            size: TermSize::default(),
+            session_ref: None,
+            idle_after: None,
+            autonomy: Autonomy::default(),
+            process: ProcessSpec::default(),
+        }
+    }
 }
 
 /// What an agent may do without asking a person. The rule set of its program says how it is told so; a program

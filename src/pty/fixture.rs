@@ -1,12 +1,9 @@
 //! Real children for the tests of this module.
 
-use std::{os::fd::AsRawFd, process::Command, time::Duration};
+use std::{os::fd::AsRawFd, process::Command};
 
 use super::*;
-use crate::messages::pty::TermSize;
-
-/// Longest wait for something that must happen; a test that comes near it has failed.
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::{messages::pty::TermSize, testing};
 
 /// A shell script on a terminal.
 pub(super) struct Agent {
@@ -104,7 +101,7 @@ impl Drop for Agent {
 }
 
 pub(super) async fn within<F: Future>(work: F) -> F::Output {
-    tokio::time::timeout(PATIENCE, work).await.expect("nothing happened for 20 s")
+    testing::within("something happens", work).await
 }
 
 /// Waits until a process that need not be a child has ended (it may be a zombie then).

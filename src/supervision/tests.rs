@@ -9,10 +9,13 @@ use std::{
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, Supervised};
 
 use super::{Child, Directory, FaultPoint, Lifeline, Post, Seat, policy};
-use crate::messages::{
-    Reply,
-    lifecycle::{ActorId, ActorKind, ChildNotice, ChildStep, Decision, ExitReason},
-    told,
+use crate::{
+    messages::{
+        Reply,
+        lifecycle::{ActorId, ActorKind, ChildNotice, ChildStep, Decision, ExitReason},
+        told,
+    },
+    testing::until_holds,
 };
 
 /// An actor that does what it is told and remembers what survived.
@@ -168,9 +171,7 @@ impl Bench {
     }
 
     async fn gone(&self) {
-        while !self.child.handle().is_gone() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        until_holds("it is gone", || self.child.handle().is_gone()).await;
     }
 }
 
@@ -260,9 +261,7 @@ async fn a_parked_actor_comes_back_on_resume_with_its_mail() {
     tokio::time::pause();
     let bench = Bench::start(ActorKind::TokenMint);
     bench.tell(Fail(ExitReason::KeyRefused("expired".into())));
-    while bench.decisions().is_empty() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    until_holds("an end is decided", || !bench.decisions().is_empty()).await;
     bench.tell(Work(7));
     assert!(bench.directory.view()[0].state.starts_with("parked"));
     assert_eq!(bench.directory.view()[0].mailbox_depth, 1);
@@ -301,9 +300,7 @@ async fn the_parent_can_stop_a_child_that_waits_and_an_abandoned_child_ends_itse
     tokio::time::pause();
     let bench = Bench::start(ActorKind::NodeSession);
     bench.tell(Fail(ExitReason::Superseded));
-    while bench.decisions().is_empty() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    until_holds("an end is decided", || !bench.decisions().is_empty()).await;
     bench.child.handle().stop();
     bench.gone().await;
     assert_eq!(bench.decisions().last(), Some(&Decision::Stop));

@@ -14,8 +14,7 @@ use crate::{
     ids::{AgentName, InvocationId, SessionRef},
     messages::{
         invoke::{Action, InvocationResult, InvokedSpawn},
-        pty::TermSize,
-        spawn::{Autonomy, SpawnRefused, SpawnSpec},
+        spawn::{SpawnRefused, SpawnSpec},
     },
 };
 
@@ -159,21 +158,13 @@ fn spec(asked: InvokedSpawn, defaults: Defaults<'_>) -> Result<SpawnSpec, String
         None => command_line::split(&cli).map_err(|bad| format!("spawn_failed: {bad}"))?,
     };
     let channels = if asked.channels.is_empty() { defaults.channels.to_vec() } else { asked.channels };
+    let cwd = asked.cwd.map_or_else(|| defaults.cwd.to_owned(), Into::into);
     Ok(SpawnSpec {
-        name,
-        program,
-        args,
-        cwd: asked.cwd.map_or_else(|| defaults.cwd.to_owned(), Into::into),
-        env: Default::default(),
         channels,
         task: asked.task,
-        harness: None,
         model: asked.model,
-        size: TermSize::default(),
         session_ref: asked.session_ref.map(SessionRef::from),
-        idle_after: None,
-        autonomy: Autonomy::Ask,
-        process: Default::default(),
+        ..SpawnSpec::new(name, &program, args, &cwd)
     })
 }
 

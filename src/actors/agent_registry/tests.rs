@@ -20,15 +20,13 @@ use crate::{
         invoke::{Action, InvokedSpawn},
         lifecycle::ActorId,
         process::{EndedBy, ExitRecord},
-        pty::{AnswerDialog, Input, Resize, TakeSnapshot, TermSize, Terminate, WorkerView},
+        pty::{AnswerDialog, Input, Resize, TakeSnapshot, Terminate, WorkerView},
         session::{Dialect, RegisterRefused},
-        spawn::{AgentEnv, Autonomy},
+        spawn::AgentEnv,
     },
     supervision::{Child, Directory, FaultPoint, Probe, Seat},
+    testing::{PATIENCE, name},
 };
-
-/// Nothing here takes longer, on a busy machine either.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Stands at every door and passes on what it hears, in its order.
 struct Ears(UnboundedSender<Told>);
@@ -182,22 +180,8 @@ impl House {
 
     /// What a client asks for when it asks for the same as [`House::invoke`].
     fn spec(&self) -> SpawnSpec {
-        SpawnSpec {
-            name: name("ann"),
-            program: "cat".to_owned(),
-            args: vec!["-u".to_owned()],
-            cwd: self.dir.path().to_owned(),
-            env: BTreeMap::new(),
-            channels: vec!["general".to_owned()],
-            task: None,
-            harness: None,
-            model: None,
-            size: TermSize::default(),
-            session_ref: None,
-            idle_after: None,
-            autonomy: Autonomy::Ask,
-            process: Default::default(),
-        }
+        let spec = SpawnSpec::new(name("ann"), "cat", vec!["-u".to_owned()], self.dir.path());
+        SpawnSpec { channels: vec!["general".to_owned()], ..spec }
     }
 
     fn spawn(&self) -> Answer<Result<Spawned, SpawnRefused>> {
@@ -281,10 +265,6 @@ fn what(told: &Told) -> &'static str {
         Told::Event(_) => "an event",
         Told::Other => "something else",
     }
-}
-
-fn name(name: &str) -> AgentName {
-    AgentName::parse(name).unwrap()
 }
 
 fn asked() -> InvokedSpawn {

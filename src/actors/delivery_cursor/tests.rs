@@ -13,6 +13,7 @@ use crate::{
         lifecycle::{ActorId, ActorKind},
     },
     supervision::{Child, Directory, FaultPoint, Probe, Seat},
+    testing::{name, until, until_holds},
 };
 
 /// Keeps every message of one type.
@@ -64,11 +65,7 @@ impl Room {
         let (child, seat) = Seat::reserve(id, &Directory::default());
         let (kept, room) = (journal.clone(), lane.clone());
         seat.start(None, move |_, life| {
-            let config = CursorConfig {
-                agent_id: agent(),
-                name: AgentName::parse("skipper").unwrap(),
-                ack_seq: ack_seq.map(Seq),
-            };
+            let config = CursorConfig { agent_id: agent(), name: name("skipper"), ack_seq: ack_seq.map(Seq) };
             let mut cursor = DeliveryCursor::new(life, config, kept, doors, room);
             cursor.poison = poison.map(DeliveryId::from);
             cursor
@@ -126,15 +123,10 @@ impl Room {
         self.child.post().ask(ObserveCursor).await.unwrap()
     }
 
-    /// Waits until it holds, for at most five seconds.
+    /// Waits until it holds.
     async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
-        for _ in 0..1000 {
-            if holds(self) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        panic!("never: {what}; {:?} {:?} {:?}", self.injected(), self.acked(), self.child.probe().view());
+        let seen = || format!("{:?} {:?} {:?}", self.injected(), self.acked(), self.child.probe().view());
+        until(what, async || if holds(self) { Ok(()) } else { Err(seen()) }).await;
     }
 }
 
@@ -405,7 +397,7 @@ async fn thousands_of_deliveries_a_second_go_through_one_cursor() {
     let lane = Lane::new(Arc::<House>::default());
     let (kept, room) = (journal.clone(), lane.clone());
     seat.start(None, move |_, life| {
-        let name = AgentName::parse("fast").unwrap();
+        let name = name("fast");
         let config = CursorConfig { agent_id: agent(), name, ack_seq: Some(Seq(0)) };
         DeliveryCursor::new(life, config, kept, doors, room)
     });
@@ -427,10 +419,8 @@ async fn thousands_of_deliveries_a_second_go_through_one_cursor() {
         }
         assert!(began.elapsed() < Duration::from_secs(30), "stuck at {seq}");
     }
-    while acks.lock().unwrap().last().map(|ack| ack.up_to) != Some(Seq(COUNT)) {
-        assert!(began.elapsed() < Duration::from_secs(30), "stuck");
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    let acked = || acks.lock().unwrap().last().map(|ack| ack.up_to);
+    until_holds("all are acked", || acked() == Some(Seq(COUNT))).await;
     let rate = COUNT as f64 / began.elapsed().as_secs_f64();
     println!("{rate:.0} deliveries/s, {:?}", journal.probe().view().detail);
     assert!(rate > 800.0, "{rate:.0} deliveries/s");

@@ -21,16 +21,16 @@ use futures_util::{StreamExt, future::Either};
 use serde_json::{Value, json};
 use tokio::{
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
-    time::{sleep, timeout},
+    time::sleep,
 };
 
 use self::{
     engine::{Do, Engine, Said, Socket},
-    house::{Die, Ears, House, Told, name, post, quick, registered},
+    house::{Die, Ears, House, Told, post, quick, registered},
 };
 use super::*;
 use crate::{
-    ids::{AgentId, AgentName, Generation, NodeToken, Seq},
+    ids::{AgentId, Generation, NodeToken, Seq},
     messages::{
         Answer,
         delivery::{Content, Deliver, LANE_FRAMES_MAX, Lane},
@@ -39,7 +39,5 @@ use crate::{
         session::Registration,
     },
     supervision::{Child, Detail, Directory, Probe, Seat},
+    testing::{PATIENCE, name, until, until_holds, within},
 };
-
-/// Nothing here takes longer, on a busy machine either.
-const PATIENCE: Duration = Duration::from_secs(20);

@@ -12,7 +12,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     task::{Poll, Waker},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use actix::{Actor, Context, Handler};
@@ -31,10 +31,8 @@ use crate::{
     pty,
     store::AgentFiles,
     supervision::{Child, Directory, FaultPoint, Probe, Seat},
+    testing::{PATIENCE, name, until, until_holds},
 };
-
-/// Longest wait for something that must happen.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Everything a worker said.
 #[derive(Default)]
@@ -90,22 +88,9 @@ struct Rig {
 }
 
 fn spec(program: &str, args: &[&str], harness: Option<&str>) -> SpawnSpec {
-    SpawnSpec {
-        name: AgentName::parse("worker").unwrap(),
-        program: program.into(),
-        args: args.iter().map(|arg| (*arg).to_owned()).collect(),
-        cwd: "/".into(),
-        env: BTreeMap::new(),
-        channels: Vec::new(),
-        task: None,
-        harness: harness.map(str::to_owned),
-        model: None,
-        size: TermSize::default(),
-        session_ref: None,
-        idle_after: None,
-        autonomy: Autonomy::Ask,
-        process: Default::default(),
-    }
+    let args = args.iter().map(|arg| (*arg).to_owned()).collect();
+    let harness = harness.map(str::to_owned);
+    SpawnSpec { harness, ..SpawnSpec::new(name("worker"), program, args, "/".as_ref()) }
 }
 
 fn fixture(name: &str) -> String {
@@ -194,15 +179,11 @@ impl Rig {
 
     /// Waits until the screen shows it.
     async fn shows(&self, text: &str) -> Snapshot {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
+        until(&format!("{text:?} shows"), async || {
             let snapshot = self.child.post::<TakeSnapshot>().ask(TakeSnapshot).await.unwrap();
-            if snapshot.plain.contains(text) {
-                return snapshot;
-            }
-            assert!(Instant::now() < deadline, "{text:?} did not show:\n{}", snapshot.plain.trim_end());
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+            if snapshot.plain.contains(text) { Ok(snapshot) } else { Err(snapshot.plain) }
+        })
+        .await
     }
 
     async fn screen(&self) -> String {
@@ -596,11 +577,7 @@ async fn a_long_body_is_in_a_file_and_its_beginning_in_the_composer() {
     assert_eq!(std::fs::read_to_string(file).unwrap(), body.trim_end());
     rig.shows("submitted 2").await;
     rig.end().await;
-    let began = Instant::now();
-    while bodies.exists() {
-        assert!(began.elapsed() < PATIENCE, "it has outlived its agent");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until_holds("the body goes with its agent", || !bodies.exists()).await;
 }
 
 #[actix::test]

@@ -17,6 +17,7 @@ use crate::{
     messages::lifecycle::{ActorId, ActorKind},
     store::token_cache::TOKEN_DIR,
     supervision::{Child, Directory, Seat},
+    testing::until_holds,
 };
 
 /// One request as the engine saw it.
@@ -343,9 +344,7 @@ async fn a_refused_key_is_told_to_all_and_parks_the_mint() {
             assert!(matches!(answer, Err(TokenRefused::KeyRefused { .. })), "{answer:?}");
         }
         assert_eq!(engine.seen().len(), 1);
-        while !mint.probe().view().state.starts_with("parked") {
-            tokio::task::yield_now().await;
-        }
+        until_holds("the mint is parked", || mint.probe().view().state.starts_with("parked")).await;
     }
 }
 

@@ -19,7 +19,7 @@ async fn a_spawn_is_handed_over_and_its_agent_described() {
 #[actix::test]
 async fn a_refused_spawn_keeps_its_meaning() {
     let house = house();
-    let name = AgentName::parse("a").unwrap();
+    let name = name("a");
     for (refused, status, code) in [
         (SpawnRefused::NameTaken(name), 409, "agent_exists"),
         (SpawnRefused::BadCwd("no such directory".into()), 400, "invalid_cwd"),

@@ -2,15 +2,15 @@
 
 use super::*;
 
-fn letter(id: &str, name: &str) -> DeadLetter {
+fn letter(id: &str, agent: &str) -> DeadLetter {
     DeadLetter {
         agent: "7".into(),
-        name: AgentName::parse(name).unwrap(),
+        name: crate::testing::name(agent),
         delivery: id.into(),
         seq: Seq(3),
         note: Note {
             from: "bob".into(),
-            target: name.into(),
+            target: agent.into(),
             thread: None,
             msg_id: "m3".into(),
             body: "mind the tide".into(),

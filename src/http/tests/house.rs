@@ -103,20 +103,9 @@ pub(super) fn try_house(options: Options) -> Result<House, HttpError> {
 /// The one agent that is known; all its doors lead to the rooms.
 fn agent(rooms: &Child<Rooms>, worker: Arc<WorkerView>) -> AgentDoors {
     let spec = SpawnSpec {
-        name: AgentName::parse("al").unwrap(),
-        program: "/bin/sh".into(),
-        args: vec!["hunter2-arg".into()],
-        cwd: "/tmp".into(),
         env: BTreeMap::from([("PASSWORD".into(), "hunter2-env".into())]),
         channels: vec!["general".into()],
-        task: None,
-        harness: None,
-        model: None,
-        size: TermSize::default(),
-        session_ref: None,
-        idle_after: None,
-        autonomy: Autonomy::Ask,
-        process: Default::default(),
+        ..SpawnSpec::new(name("al"), "/bin/sh", vec!["hunter2-arg".into()], "/tmp".as_ref())
     };
     let view = AgentView {
         spec,
@@ -171,7 +160,7 @@ impl House {
         socket.write_all(bytes).await.ok();
         let mut answer = Vec::new();
         let reading = socket.read_to_end(&mut answer);
-        tokio::time::timeout(Duration::from_secs(20), reading).await.expect("an answer in time").ok();
+        within("an answer", reading).await.ok();
         let answer = String::from_utf8_lossy(&answer).into_owned();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {answer:?}"));
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
@@ -216,8 +205,7 @@ impl House {
 }
 
 pub(super) async fn frame(ws: &mut Socket) -> Frame {
-    let next = tokio::time::timeout(Duration::from_secs(10), ws.next()).await;
-    next.expect("a frame in time").expect("an open stream").unwrap()
+    within("a frame", ws.next()).await.expect("an open stream").unwrap()
 }
 
 pub(super) async fn event(ws: &mut Socket) -> Value {

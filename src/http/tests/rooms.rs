@@ -103,7 +103,7 @@ handles!(SubmitResult, |rooms, asked| {
     let taken = is_its.then(|| {
         let metadata = asked.metadata.map(|metadata| metadata.get().to_owned());
         lock(&rooms.script).results.push((asked.data.get().to_owned(), asked.is_final, metadata));
-        ResultTaken { name: AgentName::parse("al").unwrap(), id: "r1".into() }
+        ResultTaken { name: name("al"), id: "r1".into() }
     });
     asked.reply.send(taken);
 });

@@ -100,9 +100,7 @@ async fn a_frame_for_a_cursor_that_was_given_up_is_dropped_unacked() {
     let (gone, _) = Ears::open();
     let lane = house.route_to(&gone, "7", "ann");
     post::<Die>(&gone).tell(Die).unwrap();
-    while gone.connected() {
-        tokio::task::yield_now().await;
-    }
+    until_holds("the ears end", || !gone.connected()).await;
     socket.deliver("7", "ann", 1);
     house.shows("frames_quarantined", |n| n == "1").await;
     assert_eq!(lane.held(), (0, 0), "its room is free again");

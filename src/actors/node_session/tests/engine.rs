@@ -83,7 +83,7 @@ impl Engine {
     }
 
     pub(super) async fn socket(&mut self) -> Socket {
-        timeout(PATIENCE, self.sockets.recv()).await.expect("no socket").unwrap()
+        within("a socket", self.sockets.recv()).await.unwrap()
     }
 
     /// A socket on which the session has become live, in the baseline dialect.
@@ -180,7 +180,7 @@ impl Socket {
     }
 
     pub(super) async fn said(&mut self) -> Said {
-        timeout(PATIENCE, self.from.recv()).await.expect("the broker says nothing").unwrap()
+        within("the broker says something", self.from.recv()).await.unwrap()
     }
 
     /// The next frame, heartbeats left out; it must be of this type.

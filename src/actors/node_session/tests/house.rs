@@ -185,7 +185,7 @@ impl House {
     }
 
     pub(super) async fn told(&mut self) -> Told {
-        timeout(PATIENCE, self.told.recv()).await.expect("nothing is told").unwrap()
+        within("something is told", self.told.recv()).await.unwrap()
     }
 
     /// The first that is picked of what is told from now on.
@@ -234,33 +234,21 @@ impl House {
 
     /// Waits until the debug page shows this, and answers the value.
     pub(super) async fn shows(&self, fact: &str, want: impl Fn(&str) -> bool) -> String {
-        let found = timeout(PATIENCE, async {
-            loop {
-                if let Some(value) = self.fact(fact).filter(|value| want(value)) {
-                    return value;
-                }
-                sleep(Duration::from_millis(5)).await;
-            }
-        });
-        found.await.unwrap_or_else(|_| panic!("{fact} is never so: {:?}", self.session.probe().view()))
+        until(fact, async || {
+            let shown = self.fact(fact);
+            shown.filter(|value| want(value)).ok_or_else(|| format!("{:?}", self.session.probe().view()))
+        })
+        .await
     }
 
     /// Waits for the next end of a life and answers its reason.
     pub(super) async fn ended(&self, before: usize) -> String {
-        let found = timeout(PATIENCE, async {
-            loop {
-                if let Some(end) = self.session.probe().view().restarts.get(before) {
-                    return end.reason.clone();
-                }
-                sleep(Duration::from_millis(5)).await;
-            }
-        });
-        found.await.expect("the life does not end")
+        until("the end of a life", async || {
+            let view = self.session.probe().view();
+            view.restarts.get(before).map(|end| end.reason.clone()).ok_or_else(|| format!("{view:?}"))
+        })
+        .await
     }
-}
-
-pub(super) fn name(name: &str) -> AgentName {
-    AgentName::parse(name).unwrap()
 }
 
 pub(super) fn registered(id: &str, agent: &str) -> Value {
