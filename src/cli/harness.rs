@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     config::{self, ConfigErrors, Env},
-    harness::{self, Catalogue, Origin, Proof, Recording},
+    harness::{self, Catalogue, Harness, Origin, Proof, Recording},
     ids::AgentName,
     store::private_file::create_private,
 };
@@ -170,7 +170,7 @@ fn record(args: &Record, env: &Env) -> Result<Exit, Failure> {
         screen.pop();
     }
     let recording = Recording {
-        harness: harness.map_or(program, |harness| harness.name.clone()),
+        harness: harness.map_or(program, judged_by),
         version: "?".to_owned(),
         state: args.state.clone(),
         typed: args.typed,
@@ -188,7 +188,7 @@ fn record(args: &Record, env: &Env) -> Result<Exit, Failure> {
         Failure::new(Exit::Failed, format!("{} cannot be written: {error}", file.display()))
     })?;
     if !written {
-        let text = format!("{} exists already; this screen was recorded before", file.display());
+        let text = format!("{} exists already; move it away, or choose another --dir", file.display());
         return Err(Failure::new(Exit::Failed, text));
     }
     ui::line(&format!(
@@ -196,4 +196,9 @@ fn record(args: &Record, env: &Env) -> Result<Exit, Failure> {
         file.display()
     ))?;
     Ok(Exit::Ok)
+}
+
+/// The rule set whose rules a screen is judged by: of one that has none until a composer is seen, the other one.
+fn judged_by(harness: &Harness) -> String {
+    harness.becomes.as_ref().unwrap_or(&harness.name).clone()
 }

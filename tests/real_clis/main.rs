@@ -18,6 +18,7 @@ mod support;
 /// A file per CLI; the name lets `scripts/test` leave them all out.
 mod real_cli {
     mod codex;
+    mod dialogs;
     mod gemini;
     mod opencode;
 }

@@ -58,6 +58,13 @@ impl Place<'_> {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
+
+    /// Makes a repository of the working directory.
+    pub(crate) fn init_repository(&self) {
+        let (code, _, said) =
+            house::run(Command::new("git").args(["init", "--quiet"]).current_dir(self.project));
+        assert_eq!(code, Some(0), "{said}");
+    }
 }
 
 /// A running CLI.
@@ -135,6 +142,22 @@ impl Stage {
             let agent = self.agent();
             expect(agent["state"] == state, || format!("{agent}\n{}", self.screen()))
         });
+    }
+
+    /// The question that is open, once it is this one by its rule.
+    pub(crate) fn asks(&self, rule: &str) -> Value {
+        until_within(STARTUP, &format!("the agent asks: {rule}"), || {
+            let agent = self.agent();
+            let is_open = agent["state"] == "blocked" && agent["dialog"]["rule"] == rule;
+            expect(is_open, || format!("{agent}\n{}", self.screen())).map(|()| agent["dialog"].clone())
+        })
+    }
+
+    /// Answers a question that is open.
+    pub(crate) fn answer(&self, dialog: &Value, choice: &str) {
+        let body = json!({ "choice": choice, "expect": dialog["id"] });
+        let answer = self.house.call("POST", &format!("/api/spawned/{NAME}/answer"), Some(&body));
+        assert_eq!(answer.status, 200, "{}", answer.text);
     }
 
     /// The screen.

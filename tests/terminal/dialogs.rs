@@ -1,8 +1,14 @@
 //! Programs that want an answer which no message is.
 
+use std::{fs, os::unix::fs::PermissionsExt};
+
+use relay_broker::harness::Recording;
 use serde_json::json;
 
-use crate::stage::Stage;
+use crate::{
+    stage::Stage,
+    support::house::{program, run},
+};
 
 #[test]
 fn dialog_then_prompt_is_blocked_until_somebody_answers() {
@@ -60,5 +66,40 @@ fn dialog_then_prompt_is_answered_by_the_name_of_a_choice() {
     let again = answer("trust");
     assert_eq!((again.status, again.json()["code"].as_str()), (409, Some("no_dialog")), "{}", again.text);
     drop(tui);
+    stage.over();
+}
+
+#[test]
+fn a_dialog_is_recorded_from_the_screen_of_the_agent_that_asks() {
+    let stage = Stage::with_rules("truster", TRUSTER);
+    let known = stage.start_as("dialog_then_prompt", &[], "truster");
+    let unknown = stage.start_as("dialog_then_prompt", &["unknown"], "auto");
+    let dir = tempfile::tempdir().unwrap();
+    let state = stage.house.connection_file();
+    let record = |name: &str| {
+        let mut command = program(stage.house.dir());
+        command.args(["harness", "record", name, "--state", "blocked:trust", "--dir"]).arg(dir.path());
+        run(command.arg("--state-dir").arg(state.parent().unwrap()))
+    };
+    for (tui, judged_by) in [(&known, "truster"), (&unknown, "generic")] {
+        tui.until_state("blocked");
+        let (code, said, failed) = record(&tui.name);
+        assert_eq!(code, Some(0), "{failed}");
+        let file = said.split_whitespace().next().unwrap();
+        assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
+        let recording: Recording = serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap();
+        assert_eq!(recording.harness, judged_by);
+        assert_eq!((recording.version.as_str(), recording.state.as_str()), ("?", "blocked:trust"));
+        assert!(!recording.typed && recording.modes.contains(&"bracketed_paste".to_owned()), "{recording:?}");
+        let screen = recording.screen.join("\n");
+        assert!(screen.contains("Do you trust the files in this folder?"), "{screen}");
+        assert_ne!(recording.screen.last().map(|row| row.trim()), Some(""), "{recording:?}");
+    }
+    let (code, _, failed) = record(&known.name);
+    assert_eq!(code, Some(1), "the same screen again");
+    assert!(failed.contains("exists already"), "{failed}");
+    let (code, _, failed) = record("nobody");
+    assert_eq!(code, Some(6), "{failed}");
+    drop((known, unknown));
     stage.over();
 }
