@@ -25,6 +25,15 @@ pub fn split(line: &str) -> Result<(String, Vec<String>), BadLine> {
     Ok((program, words.collect()))
 }
 
+/// A word as it stands in a command line: quoted where a shell would take it for more than itself.
+pub fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=@%+,".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
 fn words(line: &str) -> Result<Vec<String>, BadLine> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;

@@ -162,6 +162,13 @@ opaque_id!(
     ResultId
 );
 
+impl SessionRef {
+    /// A name for a session that is about to begin.
+    pub fn random() -> Self {
+        uuid::Uuid::new_v4().to_string().into()
+    }
+}
+
 impl SpawnId {
     /// A new one.
     pub fn random() -> Self {

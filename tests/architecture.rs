@@ -284,6 +284,7 @@ fn a_rooms_rule_files_know_no_actix() {
         "actors/supervisor/tree.rs",
         "actors/agent_registry/deeds.rs",
         "actors/agent_registry/ends.rs",
+        "actors/agent_registry/session.rs",
         "actors/agent_registry/stillness.rs",
         "actors/node_session/clock.rs",
         "actors/node_session/incoming.rs",

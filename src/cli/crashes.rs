@@ -37,6 +37,8 @@ struct Past {
     peak_memory_bytes: Option<u64>,
     #[serde(default)]
     last_output: String,
+    #[serde(default)]
+    go_on: Option<String>,
 }
 
 /// Lists them, the newest first.
@@ -51,7 +53,7 @@ fn table(insights: Insights) -> String {
         return "no agent has ended yet".to_owned();
     }
     let rows: Vec<_> = insights.recent.into_iter().map(row).collect();
-    ui::table(&["WHEN", "NAME", "WHAT", "LIVED", "MEMORY", "HOW", "LAST LINE"], &rows)
+    ui::table(&["WHEN", "NAME", "WHAT", "LIVED", "MEMORY", "HOW", "LAST LINE", "GO ON WITH"], &rows)
 }
 
 fn row(past: Past) -> Vec<String> {
@@ -65,5 +67,6 @@ fn row(past: Past) -> Vec<String> {
         past.peak_memory_bytes.map_or_else(unknown, |bytes| format!("{} MiB", bytes >> 20)),
         ui::plain(&past.description),
         ui::shortened(last),
+        past.go_on.map_or_else(unknown, |line| ui::plain(&line)),
     ]
 }

@@ -7,8 +7,8 @@ use crate::command_line;
 /// The options.
 #[derive(Debug, Default, clap::Args)]
 pub(super) struct ProcessArgs {
-    /// Start the program again when it fails: `on-failure`; `resume` is the same. A session that the spawn names
-    /// is taken up again on every start [default: never].
+    /// Start the program again when it fails: `on-failure` as it was, `resume` in the session that it was in, where
+    /// that is known [default: never].
     #[arg(long, value_name = "WHEN")]
     restart: Option<When>,
     /// Most restarts without a quiet spell of five minutes [default: 5].

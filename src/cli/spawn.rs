@@ -36,6 +36,9 @@ pub(super) struct Args {
     /// What it may do without asking [default: ask].
     #[arg(long, value_name = "LEVEL", value_parser = ["ask", "trust_cwd", "full"])]
     autonomy: Option<String>,
+    /// The session of the program that it takes up, on every start.
+    #[arg(long, value_name = "ID")]
+    session: Option<String>,
     /// The model it uses, for display.
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
@@ -69,6 +72,8 @@ pub(super) struct Request {
     pub(super) autonomy: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) model: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) session_id: Option<String>,
     #[serde(flatten)]
     pub(super) process: ProcessRequest,
 }
@@ -97,6 +102,7 @@ pub(super) fn run(args: Args, env: &Env) -> Result<Exit, Failure> {
         harness: args.harness,
         autonomy: args.autonomy,
         model: args.model,
+        session_id: args.session,
         process: args.process.into(),
     };
     let answer = block_on(async { Api::new(broker).post("/api/spawn", &request).await })?;

@@ -11,28 +11,66 @@ pub struct Start<'a> {
     pub args: &'a [String],
     /// The working directory.
     pub cwd: &'a str,
-    /// The session to resume.
-    pub session: Option<&'a str>,
+    /// The session that it begins or takes up.
+    pub session: SessionStart<'a>,
     /// It trusts the working directory.
     pub trusts_cwd: bool,
     /// It asks for no permission.
     pub asks_nothing: bool,
 }
 
+/// The session of a start, by the id that the program knows it by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionStart<'a> {
+    /// A new one, named by the program.
+    Unnamed,
+    /// A new one, under this name.
+    Named(&'a str),
+    /// The one that has this name.
+    Resumed(&'a str),
+}
+
 impl Harness {
-    /// All arguments: the session to resume, since that may be a subcommand; what every start gets; what it may
-    /// do; the caller's own.
+    /// All arguments: the session, since that may be a subcommand; what every start gets; what it may do; the
+    /// caller's own.
     pub fn args(&self, start: &Start<'_>) -> Vec<String> {
-        // A caller that names the session itself knows how.
-        let is_named = |session: &str| start.args.iter().any(|arg| arg.contains(session));
-        let session = start.session.filter(|session| !is_named(session));
-        let resume = session.map_or(&[][..], |_| &self.session.resume_args);
-        let session = session.unwrap_or_default();
         let granted = self.granted(start).flat_map(|additions| &additions.args);
         let ours = self.launch.args.iter().chain(granted);
-        let resume = resume.iter().map(|arg| arg.replace("{session}", session));
         let ours = ours.map(|arg| arg.replace("{cwd}", start.cwd));
-        resume.chain(ours).chain(start.args.iter().cloned()).collect()
+        self.session_args(start).into_iter().chain(ours).chain(start.args.iter().cloned()).collect()
+    }
+
+    fn session_args(&self, start: &Start<'_>) -> Vec<String> {
+        let (args, session) = match start.session {
+            SessionStart::Unnamed => return Vec::new(),
+            SessionStart::Named(session) => (&self.session.id_args, session),
+            SessionStart::Resumed(session) => (&self.session.resume_args, session),
+        };
+        // A caller that chooses the session itself knows how.
+        if self.is_session_chosen(start.args) || start.args.iter().any(|arg| arg.contains(session)) {
+            return Vec::new();
+        }
+        args.iter().map(|arg| arg.replace("{session}", session)).collect()
+    }
+
+    /// True when a new session can be begun under a name of ours, and these arguments leave that to us.
+    pub fn takes_session_name(&self, args: &[String]) -> bool {
+        !self.session.id_args.is_empty() && !self.is_session_chosen(args)
+    }
+
+    /// The command by which a person takes up a session.
+    pub fn resume_command(&self, program: &str, session: &str) -> Option<Vec<String>> {
+        let args = &self.session.resume_args;
+        let words = || args.iter().map(|arg| arg.replace("{session}", session));
+        (!args.is_empty()).then(|| [program.to_owned()].into_iter().chain(words()).collect())
+    }
+
+    fn is_session_chosen(&self, args: &[String]) -> bool {
+        let chooses = |arg: &str| {
+            let flag = arg.split_once('=').map_or(arg, |(flag, _)| flag);
+            self.session.chosen_by.iter().any(|by| by == flag)
+        };
+        args.iter().any(|arg| chooses(arg))
     }
 
     /// The environment that it gets unless the caller sets the same name.
@@ -55,7 +93,8 @@ mod tests {
 
     const OTTER: &str = "name = 'otter'\n[composer]\nkind = 'always'\n\
         [launch]\nargs = ['--quiet']\nenv = { UPDATES = 'off' }\n\
-        [session]\nresume_args = ['resume', '{session}']\n\
+        [session]\nresume_args = ['resume', '{session}']\nid_args = ['--id={session}']\n\
+        chosen_by = ['--continue']\n\
         [autonomy.trust_cwd]\nargs = ['--trust={cwd}']\n\
         [autonomy.full]\nargs = ['--yes']\nenv = { ASK = '0' }\n";
 
@@ -63,11 +102,14 @@ mod tests {
     fn a_rule_set_stands_around_the_callers_arguments() {
         let otter: Harness = toml::from_str(OTTER).unwrap();
         let own = ["--dive".to_owned()];
-        let ask = Start { args: &own, cwd: "/bay", session: None, trusts_cwd: false, asks_nothing: false };
+        let session = SessionStart::Unnamed;
+        let ask = Start { args: &own, cwd: "/bay", session, trusts_cwd: false, asks_nothing: false };
+        let named = Start { session: SessionStart::Named("s1"), ..ask };
         let trust = Start { trusts_cwd: true, ..ask };
-        let full = Start { asks_nothing: true, session: Some("s1"), ..ask };
+        let full = Start { asks_nothing: true, session: SessionStart::Resumed("s1"), ..ask };
         for (start, args, env) in [
             (ask, "--quiet --dive", "UPDATES"),
+            (named, "--id=s1 --quiet --dive", "UPDATES"),
             (trust, "--quiet --trust=/bay --dive", "UPDATES"),
             (full, "resume s1 --quiet --trust=/bay --yes --dive", "ASK UPDATES"),
         ] {
@@ -77,19 +119,33 @@ mod tests {
     }
 
     #[test]
-    fn a_session_that_the_caller_resumes_itself_is_not_resumed_twice() {
+    fn a_session_that_the_caller_chooses_itself_is_left_to_it() {
         let otter: Harness = toml::from_str(OTTER).unwrap();
-        let own = ["--continue=s1".to_owned()];
-        let start =
-            Start { args: &own, cwd: "/", session: Some("s1"), trusts_cwd: false, asks_nothing: false };
-        assert_eq!(otter.args(&start), ["--quiet", "--continue=s1"]);
+        for own in ["--continue=s1", "--continue", "--continue=s2", "from-s1"] {
+            let args = [own.to_owned()];
+            for session in [SessionStart::Named("s1"), SessionStart::Resumed("s1")] {
+                let start = Start { args: &args, cwd: "/", session, trusts_cwd: false, asks_nothing: false };
+                assert_eq!(otter.args(&start), ["--quiet", own]);
+            }
+        }
+        assert!(otter.takes_session_name(&["--dive".to_owned()]));
+        assert!(!otter.takes_session_name(&["--continue".to_owned()]));
+    }
+
+    #[test]
+    fn a_person_takes_a_session_up_by_the_command_of_the_rule_set() {
+        let otter: Harness = toml::from_str(OTTER).unwrap();
+        let words = otter.resume_command("/bin/otter", "s1").unwrap();
+        assert_eq!(words, ["/bin/otter", "resume", "s1"]);
+        assert_eq!(Harness::by_name("auto").unwrap().resume_command("x", "s1"), None);
     }
 
     #[test]
     fn a_program_of_which_nothing_is_known_gets_what_the_caller_said_and_nothing_else() {
         let auto = Harness::by_name("auto").unwrap();
         let own = ["-x".to_owned()];
-        let full = Start { args: &own, cwd: "/", session: Some("s"), trusts_cwd: true, asks_nothing: true };
+        let session = SessionStart::Resumed("s");
+        let full = Start { args: &own, cwd: "/", session, trusts_cwd: true, asks_nothing: true };
         assert_eq!(auto.args(&full), own);
         assert!(auto.env(&full).is_empty());
     }

@@ -167,9 +167,25 @@ impl Lint<'_> {
     }
 
     fn arguments(&mut self, harness: &Harness) {
-        let resume = &harness.session.resume_args;
-        if !resume.is_empty() && !resume.iter().any(|arg| arg.contains("{session}")) {
-            self.wrong("session.resume_args", "`{session}` stands in none of these");
+        let session = &harness.session;
+        for (key, args) in
+            [("session.resume_args", &session.resume_args), ("session.id_args", &session.id_args)]
+        {
+            if !args.is_empty() && !args.iter().any(|arg| arg.contains("{session}")) {
+                self.wrong(key, "`{session}` stands in none of these");
+            }
+        }
+        if let Some(recorded) = &session.recorded {
+            if harness.records.is_none() {
+                self.wrong("session.recorded", "needs the files to look into: [records]");
+            }
+            for (key, text) in
+                [("session.recorded.id", &recorded.id), ("session.recorded.cwd", &recorded.cwd)]
+            {
+                if text.is_empty() {
+                    self.wrong(key, "the text before the value");
+                }
+            }
         }
         let environments = [
             ("launch.env", &harness.launch.env),

@@ -19,7 +19,7 @@ mod schema;
 mod tests;
 mod verdict;
 
-pub use arguments::Start;
+pub use arguments::{SessionStart, Start};
 pub use catalogue::{AlreadyChosen, BadFile, Catalogue, Entry, Origin};
 pub use data::DEFAULT_PROGRAM;
 pub use keys::{BadKeys, Keys};
@@ -27,7 +27,7 @@ pub use lint::{Fault, read, read_file};
 pub use recording::Recording;
 pub use rule::{Dialog, Place, Rule, Severity};
 pub use schema::{
-    Additions, Busy, Composer, ComposerKind, Grants, Harness, Newline, Proof, Queue, Ready, Records, Session,
-    Steer, Submit, Text,
+    Additions, Busy, Composer, ComposerKind, Grants, Harness, Newline, Proof, Queue, Ready, Recorded,
+    Records, Session, Steer, Submit, Text,
 };
 pub use verdict::Verdict;

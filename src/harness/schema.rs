@@ -61,7 +61,7 @@ pub struct Harness {
     /// What every start of it gets.
     #[serde(default)]
     pub launch: Additions,
-    /// How a session is resumed.
+    /// How a session is named, learned and taken up again.
     #[serde(default)]
     pub session: Session,
     /// Where the program writes down a user's turn itself.
@@ -242,12 +242,29 @@ pub struct Additions {
     pub env: BTreeMap<String, String>,
 }
 
-/// How a session is resumed. `{session}` is its id.
+/// How a session of the program is named, learned and taken up again. `{session}` is its id.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Session {
-    /// Resumes a session; stands before everything else, since it may be a subcommand.
+    /// Takes up a session; stands before everything else, since it may be a subcommand.
     pub resume_args: Vec<String>,
+    /// Begins a session under an id of our choice, a UUID.
+    pub id_args: Vec<String>,
+    /// Arguments by which a caller chooses the session itself: with one of them we add none of ours.
+    pub chosen_by: Vec<String>,
+    /// What the program writes down of the session it is in. Needs `records`.
+    pub recorded: Option<Recorded>,
+}
+
+/// Where the first line of a record says which session it is of. Each text stands right before a JSON string, and
+/// counts where it comes first.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recorded {
+    /// Stands before the id.
+    pub id: String,
+    /// Stands before the working directory, which must be the agent's own.
+    pub cwd: String,
 }
 
 /// Where a program writes down a user's turn itself, a JSON text in each line (spec/pty 8). The files are only

@@ -134,7 +134,7 @@ impl Listed {
             provider: view.spec.harness.unwrap_or_else(|| base_name(&program).to_owned()),
             cli: program,
             model: view.spec.model,
-            session_id: view.spec.session_ref.map(|session| session.to_string()),
+            session_id: view.session.map(|session| session.to_string()),
             team: None,
             channels: view.spec.channels,
             parent: None,

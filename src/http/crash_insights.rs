@@ -11,8 +11,10 @@ use super::{
     error::ApiError,
 };
 use crate::{
-    ids::AgentName,
-    messages::process::{ExitClass, ExitRecord, ListExits, PastExit},
+    command_line,
+    harness::Harness,
+    ids::{AgentName, SessionRef},
+    messages::process::{ExitClass, ExitRecord, KnownSession, ListExits, PastExit},
 };
 
 /// Ends in the answer; upstream's clients expect no more.
@@ -41,6 +43,9 @@ struct Recent {
     category: &'static str,
     description: String,
     program: String,
+    session_id: Option<SessionRef>,
+    /// The command by which a person takes that session up.
+    go_on: Option<String>,
     #[serde(flatten)]
     exit: Facts,
 }
@@ -95,7 +100,8 @@ fn insights(exits: Vec<PastExit>) -> Insights {
 }
 
 fn recent(past: PastExit) -> Recent {
-    let PastExit { name, program, at_ms, exit } = past;
+    let PastExit { name, program, at_ms, exit, session } = past;
+    let go_on = session.as_ref().and_then(|session| go_on(&program, session));
     Recent {
         agent_name: name,
         timestamp: at_ms / 1000,
@@ -104,6 +110,8 @@ fn recent(past: PastExit) -> Recent {
         category: category(&exit),
         description: format!("{} ({})", exit.by.in_words(), exit.how()),
         program,
+        session_id: session.map(|session| session.id),
+        go_on,
         exit_code: exit.code,
         signal: exit.signal,
         exit: Facts {
@@ -119,6 +127,14 @@ fn recent(past: PastExit) -> Recent {
             swept: exit.swept,
         },
     }
+}
+
+/// `cd /bay && helm resume s-1`
+fn go_on(program: &str, session: &KnownSession) -> Option<String> {
+    let command = Harness::by_name(&session.harness)?.resume_command(program, session.id.as_str())?;
+    let cwd = command_line::quoted(session.cwd.to_str()?);
+    let words: Vec<_> = command.iter().map(|word| command_line::quoted(word)).collect();
+    Some(format!("cd {cwd} && {}", words.join(" ")))
 }
 
 /// One of upstream's five words.
@@ -139,7 +155,8 @@ mod tests {
     use crate::messages::process::EndedBy;
 
     fn past(name: &str, exit: ExitRecord) -> PastExit {
-        PastExit { name: AgentName::parse(name).unwrap(), program: "cat".into(), at_ms: 5000, exit }
+        let name = AgentName::parse(name).unwrap();
+        PastExit { name, program: "cat".into(), at_ms: 5000, exit, session: None }
     }
 
     fn killed(class: ExitClass, signal: &str) -> ExitRecord {
@@ -165,6 +182,22 @@ mod tests {
         assert_eq!(told.recent[1].description, "the agent exited (code 3)");
         assert_eq!(insights(Vec::new()).health_score, 100);
         assert_eq!(insights((0..30).map(|_| past("a", failed())).collect()).recent.len(), RECENT_MAX);
+    }
+
+    #[test]
+    fn an_end_says_how_a_person_goes_on_with_its_session() {
+        let session = |id: &str, harness: &str, cwd: &str| {
+            let session = KnownSession { id: id.into(), harness: harness.into(), cwd: cwd.into() };
+            let exit = ExitRecord::with_code(EndedBy::Itself, 3);
+            let told = recent(PastExit { session: Some(session), ..past("a", exit) });
+            (told.session_id.map(|id| id.to_string()), told.go_on)
+        };
+        let known = |id: &str, line: &str| (Some(id.to_owned()), Some(line.to_owned()));
+        assert_eq!(session("s-1", "codex", "/bay"), known("s-1", "cd /bay && cat resume s-1"));
+        let quoted = r"cd '/bay of '\''s' && cat --resume s-2";
+        assert_eq!(session("s-2", "claude", "/bay of 's"), known("s-2", quoted));
+        assert_eq!(session("s-3", "plain", "/bay"), (Some("s-3".to_owned()), None));
+        assert_eq!(recent(past("a", ExitRecord::with_code(EndedBy::Itself, 3))).go_on, None);
     }
 
     #[test]

@@ -197,6 +197,7 @@ fn process(doors: Option<&AgentDoors>, view: Option<&WorkerView>, now: SystemTim
         "program": agent.map(|agent| &agent.spec.program),
         "harness": agent.and_then(|agent| agent.spec.harness.as_ref()),
         "cwd": agent.map(|agent| &agent.spec.cwd),
+        "session_id": agent.and_then(|agent| agent.session.as_ref()),
         "uptime_ms": agent.and_then(|agent| now.duration_since(agent.since).ok())
             .map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
     })

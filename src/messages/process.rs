@@ -1,12 +1,12 @@
 //! One agent's process: how it is to be run, and how it ended. Parts of the spawn, of pty_worker -> registry,
 //! and what http asks the registry about ends of the past.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use super::{Reply, pty::AgentState, told};
-use crate::ids::{AgentName, DeliveryId};
+use crate::ids::{AgentName, DeliveryId, SessionRef};
 
 /// How an agent's process is run, beyond its program and its place.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,8 +114,8 @@ pub enum RestartWhen {
     Never,
     /// When it failed: a code other than 0, or a signal that was not ours.
     OnFailure,
-    /// Another word for `OnFailure`: a spawn that names a session has it taken up again on every start, whatever
-    /// the policy.
+    /// As `OnFailure`, and the next program takes up the session of the last one, where that is known. So does a
+    /// spawn of the name after the broker itself has ended.
     Resume,
 }
 
@@ -129,6 +129,17 @@ pub struct Limits {
     pub idle: Option<Duration>,
     /// Of output.
     pub output_bytes: Option<u64>,
+}
+
+/// A session that a program keeps by itself, known once a turn of ours is in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownSession {
+    /// What the program calls it.
+    pub id: SessionRef,
+    /// The rule set of the program, which says how it is taken up again.
+    pub harness: String,
+    /// Where the program ran: most look for their sessions there alone.
+    pub cwd: PathBuf,
 }
 
 /// How a child ended. True facts from `waitid` and from the broker's own books, never guesses.
@@ -298,6 +309,9 @@ pub struct PastExit {
     pub at_ms: u64,
     /// How.
     pub exit: ExitRecord,
+    /// The session it was in.
+    #[serde(default)]
+    pub session: Option<KnownSession>,
 }
 
 /// http -> registry: the ends of the past, oldest first.

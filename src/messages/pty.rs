@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Reply,
-    process::{EndedBy, ExitRecord},
+    process::{EndedBy, ExitRecord, KnownSession},
     told,
 };
 use crate::ids::{AgentName, Birth, DeliveryId, DialogId};
@@ -101,6 +101,18 @@ pub struct StateChanged {
     pub because: String,
     /// The dialog that is open.
     pub dialog: Option<Dialog>,
+}
+
+/// pty_worker -> registry: the program's own name for what it talks about with this agent is known, or is another
+/// one by now.
+#[derive(Clone, Debug)]
+pub struct SessionKnown {
+    /// Whose.
+    pub name: AgentName,
+    /// Of the agents that have had this name.
+    pub birth: Birth,
+    /// Which session.
+    pub session: KnownSession,
 }
 
 /// A question of a program that no message answers (spec/pty 9, 10). It stays open until a person answers it,
@@ -280,4 +292,4 @@ pub struct InjectionView {
     pub stuck: Option<String>,
 }
 
-told!(ChildExited, StateChanged, AnswerDialog, Input, Resize, TakeSnapshot, Terminate);
+told!(ChildExited, StateChanged, SessionKnown, AnswerDialog, Input, Resize, TakeSnapshot, Terminate);

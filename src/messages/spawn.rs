@@ -46,7 +46,7 @@ pub struct SpawnSpec {
     pub model: Option<String>,
     /// Terminal size.
     pub size: TermSize,
-    /// The CLI session it resumes.
+    /// The session of the program that it takes up.
     pub session_ref: Option<SessionRef>,
     /// How long it is idle before that is told (`agent_idle`); 30 s when absent.
     pub idle_after: Option<Duration>,
@@ -210,6 +210,8 @@ pub struct AgentView {
     pub phase: AgentPhase,
     /// Its process, once started.
     pub pid: Option<u32>,
+    /// The session of its program, once it is known.
+    pub session: Option<SessionRef>,
     /// When it was asked for.
     pub since: SystemTime,
     /// Its worker's shared view, once started.

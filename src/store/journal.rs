@@ -36,7 +36,7 @@ use crate::{
         delivery::Journalled,
         invoke::InvocationResult,
         lifecycle::{ActorId, ActorKind},
-        process::PastExit,
+        process::{KnownSession, PastExit},
     },
     supervision::{Detail, Post, Probe, lock, now_ms},
 };
@@ -276,6 +276,11 @@ impl Journal {
     /// The result of an invocation that ended within the last hour.
     pub fn invocation(&self, id: &InvocationId) -> Option<InvocationResult> {
         self.hold.inner.lock().state.invocation(id)
+    }
+
+    /// The session that the last agent of this name was in when the broker ended below it.
+    pub fn left_session(&self, name: &AgentName) -> Option<KnownSession> {
+        self.hold.inner.lock().state.left_session(name)
     }
 
     /// How programs ended, oldest first.

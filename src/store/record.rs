@@ -5,7 +5,12 @@ use serde::{Deserialize, Serialize};
 use super::CursorState;
 use crate::{
     ids::{AgentId, AgentName, DeliveryId, InvocationId, MsgId, Seq, SpawnId},
-    messages::{dead_letter::DeadLetter, delivery::Rung, invoke::InvocationResult, process::PastExit},
+    messages::{
+        dead_letter::DeadLetter,
+        delivery::Rung,
+        invoke::InvocationResult,
+        process::{KnownSession, PastExit},
+    },
 };
 
 /// One thing that happened and must outlive the process.
@@ -135,4 +140,7 @@ pub struct LiveAgent {
     /// When the kernel started that process, in clock ticks since boot: tells it from a later process
     /// that was given the same number (field 22 of `/proc/<pid>/stat`).
     pub started: u64,
+    /// The session of its program, once it is known: the record is written again then.
+    #[serde(default)]
+    pub session: Option<KnownSession>,
 }

@@ -7,7 +7,11 @@ use serde::{Deserialize, Serialize};
 use super::{DeadLetter, LiveAgent, Outcome, Record, Seen, Spans};
 use crate::{
     ids::{AgentId, AgentName, DeliveryId, InvocationId, MsgId, Seq},
-    messages::{delivery::Rung, invoke::InvocationResult, process::PastExit},
+    messages::{
+        delivery::Rung,
+        invoke::InvocationResult,
+        process::{EndedBy, KnownSession, PastExit},
+    },
 };
 
 /// Dead letters kept; the oldest is dropped first.
@@ -261,6 +265,14 @@ impl State {
         self.live.values().cloned().collect()
     }
 
+    pub(super) fn left_session(&self, name: &AgentName) -> Option<KnownSession> {
+        if let Some(live) = self.live.values().find(|live| live.name == *name) {
+            return live.session.clone();
+        }
+        let last = self.exits.iter().rev().find(|past| past.name == *name)?;
+        last.session.clone().filter(|_| last.exit.by == EndedBy::Shutdown)
+    }
+
     pub(super) fn exits(&self) -> Vec<PastExit> {
         self.exits.iter().cloned().collect()
     }
@@ -327,6 +339,7 @@ pub(super) mod tests {
             program: "helm".into(),
             at_ms: 7,
             exit: ExitRecord::with_code(EndedBy::Itself, code),
+            session: None,
         }
     }
 
@@ -375,6 +388,7 @@ pub(super) mod tests {
                 spawn: SpawnId::from("spawn"),
                 pid: 42,
                 started: 4242,
+                session: None,
             })),
             1 => (0u8..3, 0u8..2).prop_map(|(n, name)| Record::AgentKnown {
                 agent: agent(n),
@@ -461,6 +475,42 @@ pub(super) mod tests {
         }
         assert_eq!(state.exits.len(), EXITS_MAX);
         assert_eq!(state.exits[0].exit.code, Some(EXITS_MAX as i32), "the oldest went first");
+    }
+
+    #[test]
+    fn a_session_is_left_by_the_end_of_the_broker_and_by_no_release() {
+        let skipper = AgentName::parse("skipper").unwrap();
+        let session = |id: &str| KnownSession { id: id.into(), harness: "helm".into(), cwd: "/bay".into() };
+        let live = |id: &str| {
+            Record::AgentLive(LiveAgent {
+                agent: agent(1),
+                name: skipper.clone(),
+                spawn: SpawnId::from("spawn"),
+                pid: 42,
+                started: 4242,
+                session: Some(session(id)),
+            })
+        };
+        let gone = || Record::AgentGone { agent: agent(1) };
+        let ended = |by| {
+            let (exit, session) = (ExitRecord::with_code(by, 0), Some(session("s-1")));
+            Record::AgentExited(Box::new(PastExit { exit, session, ..self::exit(0) }))
+        };
+        for (records, left) in [
+            (vec![], None),
+            (vec![live("s-1")], Some("s-1")),
+            (vec![live("s-1"), live("s-2")], Some("s-2")),
+            (vec![live("s-1"), gone()], None),
+            (vec![live("s-1"), gone(), ended(EndedBy::Shutdown)], Some("s-1")),
+            (vec![live("s-1"), gone(), ended(EndedBy::Release)], None),
+            (vec![ended(EndedBy::Shutdown), ended(EndedBy::Itself)], None),
+        ] {
+            let state = fold(&records);
+            let found = state.left_session(&skipper).map(|session| session.id);
+            assert_eq!(found, left.map(Into::into), "{records:?}");
+            let kept: Vec<_> = state.records().collect();
+            assert_eq!(fold(&kept).left_session(&skipper).map(|session| session.id), left.map(Into::into));
+        }
     }
 
     #[test]

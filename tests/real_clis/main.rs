@@ -21,4 +21,5 @@ mod real_cli {
     mod dialogs;
     mod gemini;
     mod opencode;
+    mod sessions;
 }

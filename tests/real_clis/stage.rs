@@ -19,7 +19,7 @@ use crate::{
 /// The agent's name.
 pub(crate) const NAME: &str = "agent";
 /// The slowest of them draws its composer after 17 s on a loaded machine.
-const STARTUP: Duration = Duration::from_secs(90);
+pub(crate) const STARTUP: Duration = Duration::from_secs(90);
 /// For anything that a running CLI does.
 const STEP: Duration = Duration::from_secs(40);
 
@@ -95,6 +95,11 @@ impl Stage {
 
     /// Starts the CLI.
     pub(crate) fn spawn(cli: &Cli) -> Self {
+        Self::spawn_with(cli, &json!({}))
+    }
+
+    /// Starts the CLI, with these further fields of the request.
+    pub(crate) fn spawn_with(cli: &Cli, wishes: &Value) -> Self {
         let model = ModelServer::start();
         let house = House::embedded().start();
         let events = house.events();
@@ -124,6 +129,7 @@ impl Stage {
             env_of.insert(name.to_owned(), json!("127.0.0.1,localhost"));
         }
         env_of.extend(env.into_iter().map(|(name, value)| (name.to_owned(), json!(value))));
+        body.as_object_mut().unwrap().extend(wishes.as_object().unwrap().clone());
         let answer = house.call("POST", "/api/spawn", Some(&body));
         assert_eq!(answer.status, 200, "{}", answer.text);
         Self { house, model, events }

@@ -24,7 +24,7 @@ use crate::{
         session::{DeregisterAgent, RegisterAgent, RegisterRefused, Registration},
         spawn::{AgentEnv, BuildRooms, CloseRooms, Origin, SpawnRefused, Spawned, Started},
     },
-    store::{LiveAgent, Record, Ticket},
+    store::{Record, Ticket},
     supervision::now_ms,
 };
 
@@ -221,7 +221,7 @@ impl AgentRegistry {
         let Some(registration) = &entry.registration else { return };
         self.absent.remove(&name);
         let (started, surviving) = Reply::channel();
-        let spec = entry.spec.clone();
+        let spec = entry.spec_of_next_program();
         let relay_env = AgentEnv {
             token: registration.token.clone(),
             result_token: entry.result_token.insert(ResultToken::random()).clone(),
@@ -286,13 +286,10 @@ impl AgentRegistry {
         let Some(entry) = self.agents.get_mut(name) else { return };
         let Some(registration) = entry.registration.clone() else { return };
         entry.started = Some(started.clone());
-        self.journal.append(Record::AgentLive(LiveAgent {
-            agent: registration.agent_id.clone(),
-            name: name.clone(),
-            spawn: started.spawn,
-            pid: started.pid,
-            started: started.at_tick,
-        }));
+        entry.note_spawned_session(&started.harness);
+        if let Some(live) = entry.live_agent() {
+            self.journal.append(Record::AgentLive(live));
+        }
         if entry.restarts > 0 {
             return self.announce_again(name, started.pid);
         }

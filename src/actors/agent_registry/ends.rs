@@ -162,6 +162,7 @@ impl AgentRegistry {
             program: entry.spec.program.clone(),
             at_ms: now_ms(),
             exit: exit.clone(),
+            session: entry.session.clone(),
         })));
     }
 }

@@ -23,6 +23,7 @@ mod invocations;
 mod location;
 mod restart;
 mod saga;
+mod session;
 mod stillness;
 #[cfg(test)]
 mod tests;
@@ -57,7 +58,7 @@ use crate::{
         invoke::{InvocationEnded, InvocationResult, Invoke},
         lifecycle::ActorKind,
         observe::{Event, Publish},
-        process::{EndedBy, ListExits},
+        process::{EndedBy, KnownSession, ListExits},
         pty::{AgentState, ChildExited, StateChanged},
         readiness::{Readiness, ReadinessBoard},
         release::{Release, ReleaseAll, Released, WorkerLost},
@@ -208,6 +209,8 @@ struct Entry {
     registration: Option<Registration>,
     rooms: Option<Rooms>,
     started: Option<Started>,
+    /// The session that its program is in, or was in when it ended.
+    session: Option<KnownSession>,
     /// Of the process that runs, and of no earlier one.
     result_token: Option<ResultToken>,
     warning: Option<String>,
@@ -281,6 +284,7 @@ impl AgentRegistry {
             self.answer_spawn(&origin, &spec.name, reply, Err(refused));
             return;
         }
+        let spec = self.with_left_session(spec);
         let name = spec.name.clone();
         let (saga, first) = Saga::begin();
         self.births = self.births.next();
@@ -295,6 +299,7 @@ impl AgentRegistry {
             registration: None,
             rooms: None,
             started: None,
+            session: None,
             result_token: None,
             warning: None,
             quarantined: false,
@@ -324,7 +329,7 @@ impl AgentRegistry {
                     Origin::Engine(id) if entry.saga.phase() == Phase::Starting => Some(id.clone()),
                     _ => None,
                 },
-                session_ref: entry.spec.session_ref.clone(),
+                session_ref: entry.session_ref().cloned(),
             })
         };
         let agents = self.agents.values().filter_map(live).collect();
@@ -374,6 +379,7 @@ impl AgentRegistry {
                 Phase::Releasing | Phase::Gone => AgentPhase::Releasing,
             },
             pid: entry.started.as_ref().map(|started| started.pid),
+            session: entry.session_ref().cloned(),
             since: entry.since,
             worker: entry.rooms.as_ref().map(|rooms| Arc::clone(&rooms.view)),
         }
@@ -535,7 +541,7 @@ impl Handler<StateChanged> for AgentRegistry {
                 provider: entry.started.as_ref().map(|started| started.harness.clone()).unwrap_or_default(),
                 cli: entry.spec.program.clone(),
                 model: entry.spec.model.clone(),
-                session_id: entry.spec.session_ref.as_ref().map(ToString::to_string),
+                session_id: entry.session_ref().map(ToString::to_string),
                 pid: entry.rooms.as_ref().map(|rooms| rooms.view.pid.load(Ordering::Relaxed)),
             };
             self.publish(ready);

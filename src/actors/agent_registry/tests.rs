@@ -1,5 +1,7 @@
 //! The room with ears at its doors: what it says to whom, and in which order.
 
+mod sessions;
+
 use std::sync::Mutex;
 
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};

@@ -16,6 +16,7 @@ use super::{
     drive::Drive,
     frame::{self, Whole},
     live::Live,
+    session::Session,
     transcript::Transcript,
     watch::Watch,
 };
@@ -47,11 +48,10 @@ impl PtyWorker {
             Ok(harness) => harness,
             Err(refused) => return self.refuse(refused, ctx),
         };
-        let launch = launch_of(&self.config, harness);
-        let transcript = harness.records.as_ref().map(|rules| {
-            let env = |name: &str| launch.env.get(OsStr::new(name)).map(PathBuf::from);
-            Transcript::new(rules, env, Instant::now())
-        });
+        let session = Session::new(harness, &self.config.spec);
+        let launch = launch_of(&self.config, harness, &session);
+        let env = |name: &str| launch.env.get(OsStr::new(name)).map(PathBuf::from);
+        let transcript = Transcript::new(harness, env, Instant::now());
         let size = self.config.spec.size;
         let task = self.config.spec.task.clone();
         let files = self.config.files.clone();
@@ -69,7 +69,7 @@ impl PtyWorker {
             Ok((terminal, process, task)) => {
                 worker.launched(harness, terminal, process, task);
                 if let Some(live) = &mut worker.live {
-                    live.transcript = transcript;
+                    (live.transcript, live.session) = (transcript, session);
                 }
                 worker.attend(ctx);
             }
@@ -157,13 +157,13 @@ impl PtyWorker {
     }
 }
 
-fn launch_of(config: &WorkerConfig, harness: &Harness) -> Launch {
+fn launch_of(config: &WorkerConfig, harness: &Harness, session: &Session) -> Launch {
     let WorkerConfig { name, spec, relay_env, .. } = config;
     let start = Start {
         args: &spec.args,
         // Only what a program is told of its directory; the directory itself is passed on as it is.
         cwd: &spec.cwd.to_string_lossy(),
-        session: spec.session_ref.as_ref().map(|session| session.as_str()),
+        session: session.start(),
         trusts_cwd: spec.autonomy == Autonomy::TrustCwd,
         asks_nothing: spec.autonomy == Autonomy::Full,
     };

@@ -7,7 +7,7 @@ use std::{
 
 use tracing::{debug, warn};
 
-use super::{ROUNDS, desk::Desk, transcript::Transcript, watch::Watch};
+use super::{ROUNDS, desk::Desk, session::Session, transcript::Transcript, watch::Watch};
 use crate::{
     harness::{Harness, Keys},
     ids::AgentName,
@@ -45,6 +45,7 @@ pub(super) struct Live {
     pub(super) look_at: Option<Instant>,
     /// The program's own record of its turns, where it keeps one.
     pub(super) transcript: Option<Transcript>,
+    pub(super) session: Session,
 }
 
 /// The child has exited; its last output is being read.
@@ -92,6 +93,7 @@ impl Live {
             exit: None,
             look_at: None,
             transcript: None,
+            session: Session::default(),
         }
     }
 

@@ -31,6 +31,7 @@ mod readiness;
 mod record;
 mod redact;
 mod sanitise;
+mod session;
 mod sight;
 mod stream;
 mod transcript;
@@ -63,7 +64,7 @@ use crate::{
         observe::Output,
         pty::{
             AgentState, AnswerDialog, AnswerRefused, ChildExited, Dialog, Input, PtyRefused, Resize,
-            Snapshot, StateChanged, TakeSnapshot, Terminate, WorkerView,
+            SessionKnown, Snapshot, StateChanged, TakeSnapshot, Terminate, WorkerView,
         },
         spawn::{AgentEnv, SpawnRefused, SpawnSpec, Started},
     },
@@ -124,6 +125,8 @@ pub struct WorkerDoors {
     pub exited: Post<ChildExited>,
     /// Changes of what the agent does, to the registry.
     pub state: Post<StateChanged>,
+    /// Which session its program is in, to the registry.
+    pub session: Post<SessionKnown>,
     /// The live output, to the event hub.
     pub output: Post<Output>,
 }
@@ -197,6 +200,9 @@ impl PtyWorker {
             {
                 live.watch.put_in(id.clone());
             }
+        }
+        if effects.iter().any(begins_a_session) {
+            self.session_has_begun();
         }
         for effect in effects {
             match effect {
@@ -523,6 +529,11 @@ impl Handler<Terminate> for PtyWorker {
         let _turn = self.life.turn();
         self.climb(terminate, Instant::now());
     }
+}
+
+/// True when a text of ours is in for good.
+fn begins_a_session(effect: &Effect) -> bool {
+    matches!(effect, Effect::Report { step: InjectStep::Proven(_), .. } | Effect::Task(Ok(_)))
 }
 
 fn state_word(state: AgentState) -> &'static str {

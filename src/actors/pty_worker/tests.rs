@@ -24,7 +24,7 @@ use crate::{
         Answer,
         delivery::{InjectStep, Mode, Note, Rung},
         lifecycle::{ActorId, ActorKind},
-        process::{EndedBy, ExitRecord},
+        process::{EndedBy, ExitRecord, KnownSession},
         pty::TermSize,
         spawn::Autonomy,
     },
@@ -42,6 +42,7 @@ struct Book {
     gone: Vec<String>,
     exits: Vec<ExitRecord>,
     states: Vec<(AgentState, AgentState)>,
+    sessions: Vec<KnownSession>,
     chunks: Vec<(String, u64, u64)>,
     waker: Option<Waker>,
 }
@@ -73,6 +74,7 @@ notes! {
     WorkerGone: |book, said| book.gone.push(said.reason);
     ChildExited: |book, said| book.exits.push(said.exit);
     StateChanged: |book, said| book.states.push((said.from, said.to));
+    SessionKnown: |book, said| book.sessions.push(said.session);
     Output: |book, said| book.chunks.push((said.text, said.start, said.end));
 }
 
@@ -114,6 +116,7 @@ impl Rig {
             gone: post!(),
             exited: post!(),
             state: post!(),
+            session: post!(),
             output: post!(),
         };
         let view = Arc::new(WorkerView::default());

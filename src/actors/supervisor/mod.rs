@@ -141,6 +141,7 @@ impl Supervisor {
             gone: cursor.post(),
             exited: self.posts.exited.clone(),
             state: self.posts.state.clone(),
+            session: self.posts.session_known.clone(),
             output: self.posts.output.clone(),
         };
         let arbiter = &self.arbiters[self.next_arbiter % self.arbiters.len()];

@@ -21,7 +21,7 @@ use crate::{
         delivery::{Ack, House, MarkRead, RequestReplay},
         lifecycle::{ActorId, ActorKind, ChildNotice},
         observe::{Output, Publish},
-        pty::{ChildExited, StateChanged},
+        pty::{ChildExited, SessionKnown, StateChanged},
         readiness::ReadinessBoard,
         release::WorkerLost,
         session::{Absent, Route, SessionDown, Unroute},
@@ -59,6 +59,7 @@ pub struct Posts {
     pub(super) absent: Post<Absent>,
     pub(super) exited: Post<ChildExited>,
     pub(super) state: Post<StateChanged>,
+    pub(super) session_known: Post<SessionKnown>,
     pub(super) session_down: Post<SessionDown>,
     pub(super) worker_lost: Post<WorkerLost>,
 }
@@ -119,6 +120,7 @@ pub fn reserve(directory: &Directory) -> (Rooms, Tree) {
         absent: rooms.session.post(),
         exited: rooms.registry.post(),
         state: rooms.registry.post(),
+        session_known: rooms.registry.post(),
         session_down: rooms.registry.post(),
         worker_lost: rooms.registry.post(),
     };

@@ -112,6 +112,7 @@ fn agent(rooms: &Child<Rooms>, worker: Arc<WorkerView>) -> AgentDoors {
         agent_id: Some("ag_al".into()),
         phase: AgentPhase::Live,
         pid: Some(std::process::id()),
+        session: None,
         since: std::time::SystemTime::now(),
         worker: Some(worker),
     };

@@ -3,14 +3,17 @@
 
 use std::{
     fs::{self, File, Metadata, OpenOptions},
-    io::{self, Read, Seek, SeekFrom},
+    io::{self, BufRead, BufReader, Read, Seek, SeekFrom},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
 use super::line;
-use crate::harness::Records;
+use crate::{
+    harness::{Recorded, Records},
+    ids::SessionRef,
+};
 
 /// Most files that are followed: those written to last.
 const FILES: usize = 16;
@@ -26,10 +29,20 @@ const SLACK: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub(super) struct Files {
     rules: &'static Records,
+    sessions: Option<&'static Recorded>,
+    /// Where the child runs.
+    cwd: PathBuf,
     dirs: Vec<PathBuf>,
     /// Files that were not touched since are of other children.
     since: SystemTime,
     tails: Vec<Tail>,
+}
+
+/// A turn that was looked for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    /// The session that it is in, where the file says so.
+    pub(super) session: Option<SessionRef>,
 }
 
 #[derive(Clone, Debug)]
@@ -43,26 +56,40 @@ impl Files {
     /// The files of a child that starts now with this environment.
     pub(super) fn new(
         rules: &'static Records,
+        sessions: Option<&'static Recorded>,
         env: impl Fn(&str) -> Option<PathBuf>,
         now: SystemTime,
     ) -> Self {
+        let cwd = env("PWD").unwrap_or_default();
         let dirs = rules.dirs.iter().filter_map(|dir| expand(dir, &env)).collect();
-        Self { rules, dirs, since: now.checked_sub(SLACK).unwrap_or(now), tails: Vec::new() }
+        Self { rules, sessions, cwd, dirs, since: now.checked_sub(SLACK).unwrap_or(now), tails: Vec::new() }
     }
 
-    /// Looks once at what is new, and says whether the turn of the message with this mark is in it. Blocks for as long as the
-    /// disk takes.
-    pub(super) fn look(&mut self, mark: &str) -> bool {
-        if self.read(mark) {
-            return true;
-        }
-        self.discover();
-        self.read(mark)
+    /// Looks once at what is new, for the turn of the message with this mark. Blocks for as long as the disk takes.
+    pub(super) fn look(&mut self, mark: &str) -> Option<Found> {
+        let path = self.read(mark).or_else(|| {
+            self.discover();
+            self.read(mark)
+        })?;
+        Some(Found { session: self.sessions.and_then(|rules| self.session(&path, rules)) })
     }
 
-    fn read(&mut self, mark: &str) -> bool {
+    /// The file with the turn.
+    fn read(&mut self, mark: &str) -> Option<PathBuf> {
         // A file that has gone has nothing to say any more; it may come back.
-        self.tails.iter_mut().any(|tail| tail.read(mark, self.rules).unwrap_or(false))
+        let has_it = |tail: &mut Tail| tail.read(mark, self.rules).unwrap_or(false);
+        let nth = self.tails.iter_mut().position(has_it)?;
+        self.tails.get(nth).map(|tail| tail.path.clone())
+    }
+
+    fn session(&self, path: &Path, rules: &Recorded) -> Option<SessionRef> {
+        let mut line = String::new();
+        BufReader::new(open(path).ok()?.take(BYTES)).read_line(&mut line).ok()?;
+        // The program may know its directory by the name without links.
+        let real = self.cwd.canonicalize().ok();
+        let cwds = [Some(&self.cwd), real.as_ref()].into_iter().flatten();
+        let cwds: Vec<_> = cwds.filter_map(|cwd| cwd.to_str().map(str::to_owned)).collect();
+        line::session(&line, rules, &cwds)
     }
 
     fn discover(&mut self) {
@@ -105,11 +132,15 @@ impl Files {
     }
 }
 
+/// Opens no link, and no pipe that would block.
+fn open(path: &Path) -> io::Result<File> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
+    OpenOptions::new().read(true).custom_flags(flags).open(path)
+}
+
 impl Tail {
     fn read(&mut self, mark: &str, rules: &Records) -> io::Result<bool> {
-        // No link, and no pipe that would block.
-        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
-        let mut file = OpenOptions::new().read(true).custom_flags(flags).open(&self.path)?;
+        let mut file = open(&self.path)?;
         let about = file.metadata()?;
         let Some(text) = self.news(&mut file, &about)? else { return Ok(false) };
         let mut at = self.seen;
@@ -179,6 +210,14 @@ mod tests {
         Box::leak(Box::new(toml::from_str(RULES).unwrap()))
     }
 
+    fn recorded() -> &'static Recorded {
+        Box::leak(Box::new(Recorded { id: r#""id":"#.into(), cwd: r#""cwd":"#.into() }))
+    }
+
+    fn finds(files: &mut Files, mark: &str) -> bool {
+        files.look(mark).is_some()
+    }
+
     struct Home(TempDir);
 
     impl Home {
@@ -199,7 +238,8 @@ mod tests {
 
         fn files(&self) -> Files {
             let home = self.0.path().to_owned();
-            Files::new(rules(), move |name| (name == "HOME").then(|| home.clone()), SystemTime::now())
+            let env = move |name: &str| matches!(name, "HOME" | "PWD").then(|| home.clone());
+            Files::new(rules(), Some(recorded()), env, SystemTime::now())
         }
     }
 
@@ -211,15 +251,31 @@ mod tests {
     fn a_turn_is_found_when_its_line_is_whole() {
         let home = Home::new();
         let mut files = home.files();
-        assert!(!files.look("msg 7"), "there is no file yet");
+        assert!(!finds(&mut files, "msg 7"), "there is no file yet");
         let line = turn("7");
         let (half, rest) = line.split_at(30);
         home.say("22/run-1.jsonl", "{\"first\":1}\n");
         home.say("22/run-1.jsonl", half);
-        assert!(!files.look("msg 7"));
+        assert!(!finds(&mut files, "msg 7"));
         home.say("22/run-1.jsonl", rest);
-        assert!(files.look("msg 7"));
-        assert!(!files.look("msg 7"), "only what is new is read");
+        assert!(finds(&mut files, "msg 7"));
+        assert!(!finds(&mut files, "msg 7"), "only what is new is read");
+    }
+
+    #[test]
+    fn the_session_is_that_of_the_file_with_the_turn() {
+        let home = Home::new();
+        let begin = |cwd: &Path, id: &str| format!("{{\"id\":\"{id}\",\"cwd\":\"{}\"}}\n", cwd.display());
+        home.say("22/run-1.jsonl", &(begin(home.0.path(), "s-1") + &turn("7")));
+        home.say("22/run-2.jsonl", &(begin(home.0.path(), "s-2") + &turn("8")));
+        home.say("22/run-3.jsonl", &(begin(Path::new("/elsewhere"), "s-3") + &turn("9")));
+        home.say("22/run-4.jsonl", &(begin(home.0.path(), "--yolo") + &turn("10")));
+        for (mark, session) in
+            [("msg 8", Some("s-2")), ("msg 7", Some("s-1")), ("msg 9", None), ("msg 10", None)]
+        {
+            let found = Found { session: session.map(SessionRef::from) };
+            assert_eq!(home.files().look(mark), Some(found), "{mark}");
+        }
     }
 
     #[test]
@@ -227,8 +283,8 @@ mod tests {
         let home = Home::new();
         let mut files = home.files();
         home.say("22/run-1.jsonl", &(turn("7") + &turn("8")));
-        assert!(files.look("msg 7"));
-        assert!(files.look("msg 8"));
+        assert!(finds(&mut files, "msg 7"));
+        assert!(finds(&mut files, "msg 8"));
     }
 
     #[test]
@@ -243,9 +299,9 @@ mod tests {
         home.say("22/run-old.jsonl", &turn("7"));
         let old = SystemTime::now() - Duration::from_secs(60);
         File::options().append(true).open(home.file("22/run-old.jsonl")).unwrap().set_modified(old).unwrap();
-        assert!(!home.files().look("msg 7"));
+        assert!(!finds(&mut home.files(), "msg 7"));
         home.say("22/run-old.jsonl", &turn("8"));
-        assert!(home.files().look("msg 8"), "a session that goes on");
+        assert!(finds(&mut home.files(), "msg 8"), "a session that goes on");
     }
 
     #[test]
@@ -265,12 +321,12 @@ mod tests {
         let home = Home::new();
         let mut files = home.files();
         home.say("22/run-1.jsonl", "{}\n");
-        assert!(!files.look("msg 7"));
+        assert!(!finds(&mut files, "msg 7"));
         let outside = home.0.path().join("outside.jsonl");
         fs::write(&outside, turn("7")).unwrap();
         fs::remove_file(home.file("22/run-1.jsonl")).unwrap();
         symlink(&outside, home.file("22/run-1.jsonl")).unwrap();
-        assert!(!files.look("msg 7"));
+        assert!(!finds(&mut files, "msg 7"));
     }
 
     #[test]
@@ -281,14 +337,14 @@ mod tests {
         home.say("22/run-1.jsonl", &filler.repeat(2000));
         home.say("22/run-1.jsonl", &turn("7"));
         let mut files = home.files();
-        assert!(!files.look("msg 6"));
+        assert!(!finds(&mut files, "msg 6"));
         let mut files = home.files();
-        assert!(files.look("msg 7"));
+        assert!(finds(&mut files, "msg 7"));
         // A line without an end does not stop it.
         home.say("22/run-1.jsonl", &"z".repeat(3 << 20));
         home.say("22/run-1.jsonl", "\n");
         home.say("22/run-1.jsonl", &turn("8"));
-        assert!((0..8).any(|_| files.look("msg 8")));
+        assert!((0..8).any(|_| finds(&mut files, "msg 8")));
     }
 
     #[test]

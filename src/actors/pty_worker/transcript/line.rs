@@ -4,6 +4,11 @@
 //! there a body cannot put one (see [`frame`](super::super::frame)), so whoever quotes a message, header and all,
 //! is not taken for it.
 
+use crate::{harness::Recorded, ids::SessionRef};
+
+/// A longer id is none: a UUID has 36 characters.
+const SESSION_ID_MAX: usize = 128;
+
 /// How each header begins.
 const HEADER: &str = "[relay ";
 
@@ -33,6 +38,23 @@ fn begins_a_line(before: &str) -> bool {
         return escapes(text) % 2 == 0;
     }
     before.strip_suffix('n').is_some_and(|text| escapes(text) % 2 == 1)
+}
+
+/// The id of the session that the first line of a record tells of, when it is one of these working directories.
+pub(super) fn session(line: &str, rules: &Recorded, cwds: &[String]) -> Option<SessionRef> {
+    let cwd = string_after(line, &rules.cwd)?;
+    let id = string_after(line, &rules.id).filter(|_| cwds.contains(&cwd))?;
+    // It becomes an argument of a command.
+    let is_fit = id.len() <= SESSION_ID_MAX
+        && id.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && id.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+    is_fit.then(|| SessionRef::from(id))
+}
+
+/// The JSON string right behind the first of these texts.
+fn string_after(line: &str, before: &str) -> Option<String> {
+    let (_, rest) = line.split_once(before)?;
+    serde_json::Deserializer::from_str(rest).into_iter::<String>().next()?.ok()
 }
 
 /// True when a file's name fits a pattern in which `*` stands for any characters.

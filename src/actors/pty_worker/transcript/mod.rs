@@ -12,9 +12,9 @@ use std::{
 
 use tracing::warn;
 
-use self::files::Files;
+use self::files::{Files, Found};
 use super::PtyWorker;
-use crate::{harness::Records, ids::DeliveryId};
+use crate::{harness::Harness, ids::DeliveryId};
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -27,9 +27,15 @@ pub(super) struct Transcript {
 }
 
 impl Transcript {
-    /// The transcript of a child that starts now with this environment.
-    pub(super) fn new(rules: &'static Records, env: impl Fn(&str) -> Option<PathBuf>, now: Instant) -> Self {
-        Self { files: Files::new(rules, env, SystemTime::now()), is_looking: false, next_look: now }
+    /// The transcript of a child that starts now with this environment, if its program keeps one.
+    pub(super) fn new(
+        harness: &'static Harness,
+        env: impl Fn(&str) -> Option<PathBuf>,
+        now: Instant,
+    ) -> Option<Self> {
+        let sessions = harness.session.recorded.as_ref();
+        let files = Files::new(harness.records.as_ref()?, sessions, env, SystemTime::now());
+        Some(Self { files, is_looking: false, next_look: now })
     }
 
     /// When to look next, unless a look is under way.
@@ -48,7 +54,7 @@ pub(super) struct Looked {
     id: DeliveryId,
     /// The files, as far as they are read now; nothing when the look failed.
     files: Option<Files>,
-    is_there: bool,
+    found: Option<Found>,
 }
 
 impl PtyWorker {
@@ -64,15 +70,15 @@ impl PtyWorker {
         transcript.is_looking = true;
         let mut files = transcript.files.clone();
         let look = tokio::task::spawn_blocking(move || {
-            let is_there = files.look(&mark);
-            (files, is_there)
+            let found = files.look(&mark);
+            (files, found)
         });
         Some(async move {
             match look.await {
-                Ok((files, is_there)) => Looked { id, files: Some(files), is_there },
+                Ok((files, found)) => Looked { id, files: Some(files), found },
                 Err(error) => {
                     warn!(%error, "a program's record cannot be looked at");
-                    Looked { id, files: None, is_there: false }
+                    Looked { id, files: None, found: None }
                 }
             }
         })
@@ -87,8 +93,11 @@ impl PtyWorker {
         if let Some(files) = looked.files {
             transcript.files = files;
         }
-        if looked.is_there {
+        if let Some(Found { session }) = looked.found {
             live.desk.recorded(&looked.id);
+            if let Some(session) = session {
+                self.session_is(session);
+            }
         }
     }
 }
