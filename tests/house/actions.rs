@@ -1,10 +1,10 @@
-//! Actions that the node declares: the engine asks, a command answers.
+//! What the node declares: the engine asks, and a command of the configuration runs.
 
 use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::support::{House, TestEngine, expect, until};
+use crate::support::{House, Listener, TestEngine, agents, agents::text, expect, until};
 
 /// Answers with what it was asked, and notes each time it ran.
 const TIDE: &str = r#"['sh', '-c', 'echo ran >> "$HOME/runs"; printf "{\"asked\":"; cat; printf "}"']"#;
@@ -65,4 +65,34 @@ fn a_declared_action_runs_its_command_and_the_caller_gets_what_it_says() {
     let failed = ended(&engine, &asked, "failed");
     assert!(failed["error"].as_str().unwrap().contains("interrupted"), "{failed}");
     assert!(!house.dir().join("slow").exists(), "it ran again");
+}
+
+#[test]
+fn a_declared_spawn_runs_its_command_and_not_what_the_engine_names() {
+    let engine = TestEngine::start();
+    let reader = format!(
+        "command = ['sh', '-c', '{} # \"$@\"', 'reviewer']",
+        agents::READER.replace("$LOG", "$HOME/reviewer")
+    );
+    let house = House::at(&engine).handler("spawn:claude", &reader).start();
+    let caller = engine.person("caller");
+    let literal = house.dir().join("literal");
+    let cli = format!("touch {}", literal.display());
+
+    let input = json!({ "name": "mate", "cli": "claude", "args": ["--literal"], "command": cli });
+    let made = engine.post("/v1/agents/spawn", &caller, input);
+    let done = ended(&engine, made["invocation_id"].as_str().unwrap(), "completed");
+    assert_eq!(done["output"]["name"], "mate", "{done}");
+    let pid = house.get("/api/spawned")["agents"][0]["pid"].as_u64().unwrap();
+    let runs = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
+    assert!(!runs.contains("claude"), "{runs}");
+    engine.dm(&caller, "mate", &text("review this"));
+    assert_eq!(Listener::new("mate", house.dir().join("reviewer")).hears(1), ["review this"]);
+    assert!(!literal.exists(), "what the engine named has run");
+
+    // What is not declared is no harness of this node.
+    let path = "/v1/agents/spawn";
+    let input = json!({ "name": "cook", "cli": "whale" });
+    let refused = engine.call("POST", path, &caller, Some(&input));
+    assert_ne!(refused.json()["data"]["status"], "dispatched", "{}", refused.text);
 }

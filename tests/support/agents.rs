@@ -33,10 +33,12 @@ impl Listener {
         texts(&fs::read_to_string(&self.log).unwrap_or_default())
     }
 
-    /// The same, each with its whole line: the header says whether it may be there already.
+    /// The same, each with its whole line, which may hold several: the header says whether it may be there already.
     pub(crate) fn heard_lines(&self) -> Vec<(String, String)> {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
-        log.lines().filter_map(|line| Some((texts(line).pop()?, line.to_owned()))).collect()
+        let of_line =
+            |line: &str| texts(line).into_iter().map(|text| (text, line.to_owned())).collect::<Vec<_>>();
+        log.lines().flat_map(of_line).collect()
     }
 
     /// Whether its notes say this anywhere.

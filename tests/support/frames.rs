@@ -1,10 +1,10 @@
-//! WebSocket frames as a server sends them: never masked (RFC 6455 5.2).
+//! WebSocket frames (RFC 6455 5.2). A server never masks them, a client always does.
 
 use std::io::{self, Read};
 
 /// A frame with its bytes as they came.
 pub(crate) struct Frame {
-    /// The whole frame.
+    /// The whole frame; one that was masked, as it was before that.
     pub(crate) raw: Vec<u8>,
     header: usize,
 }
@@ -12,6 +12,8 @@ pub(crate) struct Frame {
 impl Frame {
     const TEXT: u8 = 1;
     const CLOSE: u8 = 8;
+    /// In the second byte.
+    const MASKED: u8 = 0x80;
 
     /// Reads the next frame.
     pub(crate) fn read(from: &mut impl Read) -> io::Result<Self> {
@@ -29,8 +31,16 @@ impl Frame {
             _ => raw[2..].iter().fold(0, |size, byte| size << 8 | u64::from(*byte)),
         };
         let header = raw.len();
-        raw.resize(header + usize::try_from(size).map_err(io::Error::other)?, 0);
-        from.read_exact(&mut raw[header..])?;
+        let mut key = [0; 4];
+        if raw[1] & Self::MASKED != 0 {
+            from.read_exact(&mut key)?;
+            raw[1] &= !Self::MASKED;
+        }
+        // No room is made for a size that is only claimed.
+        if from.by_ref().take(size).read_to_end(&mut raw)? as u64 != size {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        raw[header..].iter_mut().zip(key.iter().cycle()).for_each(|(byte, key)| *byte ^= key);
         Ok(Self { raw, header })
     }
 

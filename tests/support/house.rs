@@ -94,6 +94,11 @@ impl House {
         state_dir(self.dir()).join("connection.json")
     }
 
+    /// Its journal.
+    pub(crate) fn journal_file(&self) -> PathBuf {
+        state_dir(self.dir()).join("journal.log")
+    }
+
     /// What it has said on standard error.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.dir().join("broker.log")).unwrap_or_default()

@@ -12,6 +12,7 @@ pub(crate) mod house;
 pub(crate) mod http;
 pub(crate) mod processes;
 pub(crate) mod proxy;
+pub(crate) mod trap;
 
 use std::time::{Duration, Instant};
 
