@@ -64,10 +64,21 @@ pub struct Config {
     pub lease: Option<Duration>,
     /// Record what agents' terminals show, in the state directory.
     pub record_output: bool,
+    /// Hand agents the broker's tools: always where it is known how, or never; by the rule set when absent.
+    pub mcp: Option<bool>,
     /// Accept deliberate panics on `/debug/fault` (`RELAY_BROKER_FAULTS=1`). For tests alone.
     pub faults: bool,
     /// The protocol's periods.
     pub timings: Timings,
+}
+
+/// The MCP server that agents' programs are told to start.
+#[derive(Clone, Debug)]
+pub struct ToolServer {
+    /// The program, which is the broker's own; its one argument is `mcp`. Without it nothing is handed over.
+    pub program: Option<String>,
+    /// Hand it over: always where it is known how, or never; by the rule set when absent.
+    pub wanted: Option<bool>,
 }
 
 /// A program and its arguments.

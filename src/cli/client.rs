@@ -28,10 +28,15 @@ const FRAME_MAX: usize = 4 << 20;
 /// Answers larger than this are not ours.
 const BODY_MAX: usize = 16 << 20;
 
+/// What is said of a key that the broker does not know.
+const KEY_REFUSED: &str = "the broker refuses the API key; use the one in its connection.json, or unset \
+                           RELAY_BROKER_URL to find it there";
+
 /// Talks to one broker.
 pub(super) struct Api {
     client: Client,
     broker: Found,
+    key_refused: &'static str,
 }
 
 /// A good answer, undecoded, so that `--json` passes on exactly what the broker said.
@@ -57,7 +62,13 @@ pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
 impl Api {
     /// A client of this broker. To be made inside [`block_on`].
     pub(super) fn new(broker: Found) -> Self {
-        Self { client: Client::builder().timeout(ANSWER).disable_redirects().finish(), broker }
+        let client = Client::builder().timeout(ANSWER).disable_redirects().finish();
+        Self { client, broker, key_refused: KEY_REFUSED }
+    }
+
+    /// With other words for a key that is refused.
+    pub(super) fn refused_with(self, key_refused: &'static str) -> Self {
+        Self { key_refused, ..self }
     }
 
     /// Asks for something.
@@ -92,7 +103,7 @@ impl Api {
             return Ok(response);
         }
         let body = response.body().limit(BODY_MAX).await.unwrap_or_default();
-        Err(refused(status, false, &body))
+        Err(self.refused(status, false, &body))
     }
 
     /// Opens a WebSocket.
@@ -102,7 +113,7 @@ impl Api {
         let opened = request.bearer_auth(self.broker.api_key.expose()).connect().await;
         let (_, socket) = opened.map_err(|error| match error {
             WsClientError::SendRequest(error) => self.unreachable(&error),
-            WsClientError::InvalidResponseStatus(status) => refused(status, false, b""),
+            WsClientError::InvalidResponseStatus(status) => self.refused(status, false, b""),
             error => Failure::new(Exit::Failed, format!("the broker refuses the connection: {error}")),
         })?;
         Ok(socket)
@@ -130,8 +141,12 @@ impl Api {
             if status.is_success() {
                 return Ok(Answer(body));
             }
-            return Err(refused(status, starting, &body));
+            return Err(self.refused(status, starting, &body));
         }
+    }
+
+    fn refused(&self, status: StatusCode, starting: bool, body: &[u8]) -> Failure {
+        refused(status, starting, body, self.key_refused)
     }
 
     fn unreachable(&self, error: &SendRequestError) -> Failure {
@@ -195,7 +210,7 @@ fn is_json<S>(response: &ClientResponse<S>) -> bool {
     kind.is_some_and(|kind| kind.starts_with("application/json"))
 }
 
-fn refused(status: StatusCode, starting: bool, body: &[u8]) -> Failure {
+fn refused(status: StatusCode, starting: bool, body: &[u8], key_refused: &str) -> Failure {
     if starting {
         let text = String::from_utf8_lossy(body);
         let said = format!("{}; try again when it has started, its log says more", text.trim());
@@ -203,9 +218,7 @@ fn refused(status: StatusCode, starting: bool, body: &[u8]) -> Failure {
     }
     let refusal: Refusal = serde_json::from_slice(body).unwrap_or_default();
     let said = match (refusal.message.is_empty(), status) {
-        (_, StatusCode::UNAUTHORIZED) => "the broker refuses the API key; use the one in its \
-                                          connection.json, or unset RELAY_BROKER_URL to find it there"
-            .to_owned(),
+        (_, StatusCode::UNAUTHORIZED) => key_refused.to_owned(),
         (false, _) => refusal.message,
         (true, _) => format!("the broker answered {status}"),
     };
@@ -235,7 +248,7 @@ mod tests {
             (StatusCode::INTERNAL_SERVER_ERROR, b"<html>", Exit::Failed, "answered 500"),
         ];
         for (status, body, exit, words) in cases {
-            let failure = refused(status, false, body);
+            let failure = refused(status, false, body, KEY_REFUSED);
             assert_eq!(failure.exit(), exit, "{status}");
             assert!(failure.to_string().contains(words), "{failure}");
         }

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use crate::config::Env;
 
 mod actors;
+mod agent;
 mod answer;
 mod attach;
 mod broker;
@@ -25,6 +26,7 @@ mod init;
 mod lock;
 mod logging;
 mod logs;
+mod mcp;
 mod process_args;
 mod ps;
 mod release;
@@ -66,6 +68,8 @@ enum Command {
     Ps(ps::Args),
     /// Send a message to an agent or a #channel.
     Send(send::Args),
+    /// Serve an agent's tools to its program over MCP, on standard input and output; started by that program.
+    Mcp,
     /// End an agent.
     Release(release::Args),
     /// Say where an agent's last message is and what it waits for.
@@ -125,6 +129,7 @@ impl Cli {
             Command::Spawn(args) => spawn::run(args, env),
             Command::Ps(args) => ps::run(&args, env),
             Command::Send(args) => send::run(args, env),
+            Command::Mcp => mcp::run(env),
             Command::Release(args) => release::run(&args, env),
             Command::Explain(args) => explain::run(&args, env),
             Command::Hold(args) => hold::hold(&args, env),

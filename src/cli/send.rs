@@ -7,19 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Exit, Failure,
+    agent::Agent,
     client::{Answer, Api, block_on},
     find::Where,
     ui,
 };
-use crate::{
-    config::{Env, env},
-    ids::{AgentToken, MsgId},
-    messages::delivery::Mode,
-    wire::{
-        api::{PostDm, PostMessage, PostReply},
-        client::{ApiError, EngineClient, EngineEndpoint},
-    },
-};
+use crate::{config::Env, ids::MsgId, messages::delivery::Mode};
 
 /// Longest text read from standard input; more than any engine takes.
 const TEXT_MAX: u64 = 1 << 20;
@@ -78,36 +71,27 @@ pub(super) fn run(mut args: Args, env: &Env) -> Result<Exit, Failure> {
         return Err(Failure::new(Exit::Usage, "there is no text to send"));
     }
     args.text.clear();
-    let answer = match (env.text(env::AGENT_TOKEN), base_url(env)) {
-        (Some(token), Some(base_url)) => {
-            let token = AgentToken::from(token);
-            let msg_id = block_on(as_agent(&args, &text, &token, base_url))?;
-            Answer::of(&Reply { event_id: msg_id.to_string() })?
+    let answer = block_on(async {
+        match (Agent::of(env)?, &args.thread) {
+            (None, _) => as_person(&args, &text, env).await,
+            (Some(agent), Some(thread)) => said(agent.reply(thread, text).await?),
+            (Some(agent), None) => said(agent.send(&args.to, text, args.mode.into()).await?),
         }
-        (Some(_), None) => {
-            let said = format!(
-                "{} is set but {} is not; set both to speak as an agent, or neither",
-                env::AGENT_TOKEN,
-                env::BASE_URL_FALLBACK
-            );
-            return Err(Failure::new(Exit::Config, said));
-        }
-        (None, _) => as_person(&args, &text, env)?,
-    };
+    })?;
     answer.show(args.json, || {
         let reply: Reply = answer.read()?;
         Ok(format!("sent to {} as {}", args.to, ui::plain(&reply.event_id)))
     })
 }
 
-fn base_url(env: &Env) -> Option<&str> {
-    env.text(env::BASE_URL_FALLBACK).or_else(|| env.text(env::BASE_URL))
+fn said(id: MsgId) -> Result<Answer, Failure> {
+    Answer::of(&Reply { event_id: id.to_string() })
 }
 
-fn as_person(args: &Args, text: &str, env: &Env) -> Result<Answer, Failure> {
+async fn as_person(args: &Args, text: &str, env: &Env) -> Result<Answer, Failure> {
     let broker = args.place.find(env)?;
     let request = Request { to: &args.to, text, mode: args.mode.into(), thread: args.thread.as_deref() };
-    block_on(async { Api::new(broker).post("/api/send", &request).await })
+    Api::new(broker).post("/api/send", &request).await
 }
 
 impl From<Manner> for Mode {
@@ -123,39 +107,4 @@ fn read_stdin() -> Result<String, Failure> {
     let mut text = String::new();
     std::io::stdin().take(TEXT_MAX).read_to_string(&mut text)?;
     Ok(text)
-}
-
-async fn as_agent(args: &Args, text: &str, token: &AgentToken, base_url: &str) -> Result<MsgId, Failure> {
-    let endpoint = EngineEndpoint::parse(base_url, None)
-        .map_err(|error| Failure::new(Exit::Config, format!("{}: {error}", env::BASE_URL_FALLBACK)))?;
-    let engine = EngineClient::new(endpoint);
-    let text = text.to_owned();
-    let mode = Some(args.mode.into());
-    let sent = if let Some(thread) = &args.thread {
-        let reply = PostReply { text, blocks: None, data: None };
-        engine.post_reply(token, &MsgId::from(thread.as_str()), &reply).await.map(|message| message.id)
-    } else if let Some(channel) = args.to.strip_prefix('#') {
-        engine.post_message(token, channel, &PostMessage::text(text, mode)).await.map(|message| message.id)
-    } else {
-        let to = args.to.strip_prefix('@').filter(|name| *name != "self").unwrap_or(&args.to).to_owned();
-        engine.post_dm(token, &PostDm { to, text, mode, attachments: None }).await.map(|sent| sent.id)
-    };
-    sent.map_err(|error| not_sent(&args.to, &error))
-}
-
-fn not_sent(to: &str, error: &ApiError) -> Failure {
-    match error.status {
-        Some(404) => Failure::new(
-            Exit::NotFound,
-            format!("not sent: the engine knows no `{to}` ({}); see who is there and try again", error.code),
-        ),
-        Some(400..500) => {
-            let said = format!("not sent: the engine refuses it: {} ({})", error.message, error.code);
-            Failure::new(Exit::Refused, said)
-        }
-        _ => {
-            let said = format!("not sent: {} ({}); try again", error.message, error.code);
-            Failure::new(Exit::Failed, said)
-        }
-    }
 }

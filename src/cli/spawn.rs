@@ -39,6 +39,9 @@ pub(super) struct Args {
     /// The session of the program that it takes up, on every start.
     #[arg(long, value_name = "ID")]
     session: Option<String>,
+    /// Whether it is handed the broker's tools over MCP [default: yes where that was seen to work].
+    #[arg(long, value_name = "BOOL")]
+    mcp: Option<bool>,
     /// The model it uses, for display.
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
@@ -71,6 +74,8 @@ pub(super) struct Request {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) autonomy: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) mcp: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) model: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) session_id: Option<String>,
@@ -101,6 +106,7 @@ pub(super) fn run(args: Args, env: &Env) -> Result<Exit, Failure> {
         task: args.task,
         harness: args.harness,
         autonomy: args.autonomy,
+        mcp: args.mcp,
         model: args.model,
         session_id: args.session,
         process: args.process.into(),

@@ -48,6 +48,12 @@ pub const BROKER_URL: &str = "RELAY_BROKER_URL";
 pub const AGENT_TOKEN: &str = "RELAY_AGENT_TOKEN";
 /// Set in an agent's environment: its name.
 pub const AGENT_NAME: &str = "RELAY_AGENT_NAME";
+/// Set in an agent's environment: where it hands in results.
+pub const RESULT_URL: &str = "AGENT_RELAY_RESULT_URL";
+/// Set in an agent's environment: opens [`RESULT_URL`], in its name.
+pub const RESULT_TOKEN: &str = "AGENT_RELAY_RESULT_TOKEN";
+/// Set in an agent's environment when its spawn said what its result is to be like: a JSON schema.
+pub const RESULT_SCHEMA: &str = "AGENT_RELAY_RESULT_SCHEMA";
 /// Set for the command of a declared action: the action's name.
 pub const ACTION: &str = "RELAY_ACTION";
 /// Set for the command of a declared action: the same for the same invocation, whoever runs it.
@@ -84,6 +90,9 @@ pub const ALL: &[&str] = &[
     BROKER_URL,
     AGENT_TOKEN,
     AGENT_NAME,
+    RESULT_URL,
+    RESULT_TOKEN,
+    RESULT_SCHEMA,
     ACTION,
     INVOCATION,
 ];

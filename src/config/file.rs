@@ -32,6 +32,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("harnesses", Kind::Texts),
     ("max_agents", Kind::Number { max: u32::MAX as u64 }),
     ("record_output", Kind::Flag),
+    ("mcp", Kind::Flag),
     ("api.bind", Kind::Text),
     ("api.port", Kind::Number { max: u16::MAX as u64 }),
     ("api.key", Kind::Text),

@@ -265,6 +265,7 @@ fn resolve(
         max_agents,
         lease: (asked.form == Form::Init { persist: false }).then_some(LEASE),
         agent_type: env.text(env::AGENT_TYPE).unwrap_or("human").to_owned(),
+        mcp: file.flag("mcp"),
         record_output: file.flag("record_output").unwrap_or(true),
         faults: env.text(env::FAULTS) == Some("1"),
         timings,

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::schema::{Additions, Harness};
+use super::schema::{Additions, Harness, Mcp};
+
+/// The broker's own program, in the texts of [`Mcp`].
+pub(super) const BROKER: &str = "{broker}";
 
 /// A start, as far as a rule set has a say in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +20,37 @@ pub struct Start<'a> {
     pub trusts_cwd: bool,
     /// It asks for no permission.
     pub asks_nothing: bool,
+    /// What hands it its tools; `None` for none.
+    pub tools: Option<&'a Additions>,
+}
+
+impl Mcp {
+    /// Whether to hand the tools over, by what was asked for.
+    pub fn is_wanted(&self, asked: Option<bool>) -> bool {
+        asked.unwrap_or(!self.unseen)
+    }
+
+    /// What hands them over, with the broker's own program filled in.
+    pub fn additions(&self, broker: &str) -> Additions {
+        let broker = quoted(broker);
+        let fill = |text: &String| text.replace(BROKER, &broker);
+        let env = self.env.iter().map(|(name, value)| (name.clone(), fill(value))).collect();
+        Additions { args: self.args.iter().map(fill).collect(), env }
+    }
+}
+
+/// A path as it stands between double quotes: JSON and TOML escape the same two characters in the same way, and
+/// control characters too, as far as they can be in a path that anybody uses.
+fn quoted(path: &str) -> String {
+    let mut quoted = String::with_capacity(path.len());
+    for c in path.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_control() => quoted.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => quoted.push(c),
+        }
+    }
+    quoted
 }
 
 /// The session of a start, by the id that the program knows it by.
@@ -31,13 +65,19 @@ pub enum SessionStart<'a> {
 }
 
 impl Harness {
-    /// All arguments: the session, since that may be a subcommand; what every start gets; what it may do; the
-    /// caller's own.
+    /// All arguments: the session, since that may be a subcommand; what every start gets; what it may do; its
+    /// tools; the caller's own.
     pub fn args(&self, start: &Start<'_>) -> Vec<String> {
         let granted = self.granted(start).flat_map(|additions| &additions.args);
         let ours = self.launch.args.iter().chain(granted);
         let ours = ours.map(|arg| arg.replace("{cwd}", start.cwd));
-        self.session_args(start).into_iter().chain(ours).chain(start.args.iter().cloned()).collect()
+        let tools = start.tools.into_iter().flat_map(|tools| tools.args.iter().cloned());
+        self.session_args(start)
+            .into_iter()
+            .chain(ours)
+            .chain(tools)
+            .chain(start.args.iter().cloned())
+            .collect()
     }
 
     fn session_args(&self, start: &Start<'_>) -> Vec<String> {
@@ -77,7 +117,8 @@ impl Harness {
     pub fn env(&self, start: &Start<'_>) -> BTreeMap<String, String> {
         let granted = self.granted(start).flat_map(|additions| &additions.env);
         let all = self.launch.env.iter().chain(granted);
-        all.map(|(name, value)| (name.clone(), value.replace("{cwd}", start.cwd))).collect()
+        let all = all.map(|(name, value)| (name.clone(), value.replace("{cwd}", start.cwd)));
+        all.chain(start.tools.into_iter().flat_map(|tools| tools.env.clone())).collect()
     }
 
     fn granted(&self, start: &Start<'_>) -> impl Iterator<Item = &Additions> {
@@ -103,7 +144,8 @@ mod tests {
         let otter: Harness = toml::from_str(OTTER).unwrap();
         let own = ["--dive".to_owned()];
         let session = SessionStart::Unnamed;
-        let ask = Start { args: &own, cwd: "/bay", session, trusts_cwd: false, asks_nothing: false };
+        let ask =
+            Start { args: &own, cwd: "/bay", session, trusts_cwd: false, asks_nothing: false, tools: None };
         let named = Start { session: SessionStart::Named("s1"), ..ask };
         let trust = Start { trusts_cwd: true, ..ask };
         let full = Start { asks_nothing: true, session: SessionStart::Resumed("s1"), ..ask };
@@ -124,7 +166,14 @@ mod tests {
         for own in ["--continue=s1", "--continue", "--continue=s2", "from-s1"] {
             let args = [own.to_owned()];
             for session in [SessionStart::Named("s1"), SessionStart::Resumed("s1")] {
-                let start = Start { args: &args, cwd: "/", session, trusts_cwd: false, asks_nothing: false };
+                let start = Start {
+                    args: &args,
+                    cwd: "/",
+                    session,
+                    trusts_cwd: false,
+                    asks_nothing: false,
+                    tools: None,
+                };
                 assert_eq!(otter.args(&start), ["--quiet", own]);
             }
         }
@@ -145,8 +194,45 @@ mod tests {
         let auto = Harness::by_name("auto").unwrap();
         let own = ["-x".to_owned()];
         let session = SessionStart::Resumed("s");
-        let full = Start { args: &own, cwd: "/", session, trusts_cwd: true, asks_nothing: true };
+        let full = Start { args: &own, cwd: "/", session, trusts_cwd: true, asks_nothing: true, tools: None };
         assert_eq!(auto.args(&full), own);
         assert!(auto.env(&full).is_empty());
+    }
+
+    #[test]
+    fn tools_stand_before_the_callers_arguments_and_know_the_broker() {
+        let otter = format!(
+            "{OTTER}[mcp]\nargs = ['-c', 'run=\"{{broker}}\"']\nenv = {{ TOOLS = '[\"{{broker}}\"]' }}\n"
+        );
+        let otter: Harness = toml::from_str(&otter).unwrap();
+        let broker = "/opt/a \"b\"\\c\u{7}/relay-broker";
+        let tools = otter.mcp.as_ref().unwrap().additions(broker);
+        let toml: toml::Table = toml::from_str(&tools.args[1]).unwrap();
+        let json: Vec<String> = serde_json::from_str(&tools.env["TOOLS"]).unwrap();
+        assert_eq!((toml["run"].as_str(), json[0].as_str()), (Some(broker), broker));
+
+        let own = ["--dive".to_owned()];
+        let tools = Additions { args: vec!["--tools".into()], env: tools.env };
+        let start = Start {
+            args: &own,
+            cwd: "/bay",
+            session: SessionStart::Unnamed,
+            trusts_cwd: false,
+            asks_nothing: false,
+            tools: Some(&tools),
+        };
+        assert_eq!(otter.args(&start).join(" "), "--quiet --tools --dive");
+        assert_eq!(otter.env(&start).into_keys().collect::<Vec<_>>().join(" "), "TOOLS UPDATES");
+    }
+
+    #[test]
+    fn tools_that_nobody_has_seen_are_handed_over_only_when_asked_for() {
+        let seen = Mcp::default();
+        let unseen = Mcp { unseen: true, ..Mcp::default() };
+        for (asked, of_seen, of_unseen) in
+            [(None, true, false), (Some(true), true, true), (Some(false), false, false)]
+        {
+            assert_eq!((seen.is_wanted(asked), unseen.is_wanted(asked)), (of_seen, of_unseen), "{asked:?}");
+        }
     }
 }

@@ -1,10 +1,16 @@
 //! What a rule set's text must be, beyond what its types say, and on which line it is not.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use toml::de::{DeTable, DeValue};
 
-use super::schema::{ComposerKind, Harness, Proof, Queue, Steer};
+use super::{
+    arguments::BROKER,
+    schema::{ComposerKind, Harness, Proof, Queue, Steer},
+};
 use crate::ids::AgentName;
 
 /// Records are looked for at most so many directories deep.
@@ -37,6 +43,7 @@ pub fn read(text: &str) -> Result<Harness, Vec<Fault>> {
     lint.sense(&harness);
     lint.arguments(&harness);
     lint.records(&harness);
+    lint.mcp(&harness);
     if lint.faults.is_empty() { Ok(harness) } else { Err(lint.faults) }
 }
 
@@ -187,8 +194,10 @@ impl Lint<'_> {
                 }
             }
         }
+        let none = BTreeMap::new();
         let environments = [
             ("launch.env", &harness.launch.env),
+            ("mcp.env", harness.mcp.as_ref().map_or(&none, |mcp| &mcp.env)),
             ("autonomy.trust_cwd.env", &harness.autonomy.trust_cwd.env),
             ("autonomy.full.env", &harness.autonomy.full.env),
         ];
@@ -196,6 +205,13 @@ impl Lint<'_> {
             for name in env.keys().filter(|name| name.is_empty() || name.contains(['=', '\0'])) {
                 self.wrong(&format!("{key}.{name}"), format!("`{name}` cannot name an environment variable"));
             }
+        }
+    }
+
+    fn mcp(&mut self, harness: &Harness) {
+        let Some(mcp) = &harness.mcp else { return };
+        if !mcp.args.iter().chain(mcp.env.values()).any(|text| text.contains(BROKER)) {
+            self.wrong("mcp", format!("`{BROKER}`, the program to start, stands nowhere in `args` or `env`"));
         }
     }
 
@@ -281,5 +297,20 @@ mod tests {
         let wrong = read_file(Path::new("/x/heron.toml"), GOOD).unwrap_err();
         assert_eq!(wrong[0].line, 1);
         assert!(wrong[0].said.contains("otter.toml"));
+    }
+
+    #[test]
+    fn tools_name_the_program_to_start() {
+        let good = "[mcp]\nargs = ['--tools', '{broker}']\nenv = { TOOLS = 'on' }\n";
+        assert!(read(&format!("{GOOD}\n{good}")).is_ok());
+        for (from, to, line, word) in [
+            ("{broker}", "{cwd}", 12, "{broker}"),
+            ("TOOLS", "'TO=OLS'", 14, "environment variable"),
+            ("[mcp]", "[mcp]\nstyle = 'file'", 13, "style"),
+        ] {
+            let found = faults(&format!("{GOOD}\n{}", good.replace(from, to)));
+            let hit = found.iter().find(|(_, said)| said.contains(word));
+            assert_eq!(hit.map(|(line, _)| *line), Some(line), "{to}: {found:?}");
+        }
     }
 }

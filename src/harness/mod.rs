@@ -27,7 +27,7 @@ pub use lint::{Fault, read, read_file};
 pub use recording::Recording;
 pub use rule::{Dialog, Place, Rule, Severity};
 pub use schema::{
-    Additions, Busy, Composer, ComposerKind, Grants, Harness, Newline, Proof, Queue, Ready, Recorded,
+    Additions, Busy, Composer, ComposerKind, Grants, Harness, Mcp, Newline, Proof, Queue, Ready, Recorded,
     Records, Session, Steer, Submit, Text,
 };
 pub use verdict::Verdict;

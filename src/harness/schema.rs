@@ -64,6 +64,9 @@ pub struct Harness {
     /// How a session is named, learned and taken up again.
     #[serde(default)]
     pub session: Session,
+    /// How it is handed the broker's tools; without it, it never is.
+    #[serde(default)]
+    pub mcp: Option<Mcp>,
     /// Where the program writes down a user's turn itself.
     #[serde(default)]
     pub records: Option<Records>,
@@ -265,6 +268,22 @@ pub struct Recorded {
     pub id: String,
     /// Stands before the working directory, which must be the agent's own.
     pub cwd: String,
+}
+
+/// How a program is told of an MCP server beside those of its user, whose files are never touched (spec/pty 10).
+///
+/// `{broker}` is the broker's own program, as it stands between double quotes of JSON or TOML. The server takes
+/// the agent's tokens from its environment: no other way is offered, so none stands on a command line.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Mcp {
+    /// Arguments, before the caller's own.
+    pub args: Vec<String>,
+    /// Environment. Where a name is set already, by the caller or around the broker, nothing is handed over: its
+    /// user has said something with it.
+    pub env: BTreeMap<String, String>,
+    /// Nobody has seen it work: it is handed over only where that is asked for.
+    pub unseen: bool,
 }
 
 /// Where a program writes down a user's turn itself, a JSON text in each line (spec/pty 8). The files are only

@@ -28,7 +28,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::{
     actors::supervisor::{self, Blueprint, Ending},
-    config::Config,
+    config::{Config, ToolServer},
     http::{self, HttpConfig, HttpDoors, SessionMode},
     ids::ApiKey,
     messages::{
@@ -72,6 +72,15 @@ pub fn run(
         warn!(%error, "not a subreaper: daemons that agents leave behind will not be found");
     }
     System::new().block_on(live(config, on_listening))
+}
+
+/// The tools that agents are handed: this program itself, wherever it lies.
+fn tool_server(wanted: Option<bool>) -> ToolServer {
+    let program = std::env::current_exe().ok().and_then(|path| path.into_os_string().into_string().ok());
+    if program.is_none() {
+        warn!("the path of this program is not known or not UTF-8: no agent is handed its tools");
+    }
+    ToolServer { program, wanted }
 }
 
 async fn live(
@@ -136,6 +145,7 @@ async fn live(
         timings: config.timings.clone(),
         stream_wanted: Arc::new(AtomicUsize::new(0)),
         files: files.clone(),
+        tools: tool_server(config.mcp),
         room: Arc::new(Room::default()),
     });
     let handles = arbiters.iter().map(Arbiter::handle).collect();

@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::{error::ApiError, process_body::ProcessBody};
 use crate::{
     command_line,
+    config::env::RESULT_SCHEMA,
     harness::DEFAULT_PROGRAM,
     ids::{AgentName, SessionRef},
     messages::{
@@ -20,9 +21,6 @@ use crate::{
         spawn::{Autonomy, SpawnSpec},
     },
 };
-
-/// Where an agent's tools look for what a result should be like.
-const RESULT_SCHEMA: &str = "AGENT_RELAY_RESULT_SCHEMA";
 
 /// The body. Unknown fields are accepted.
 #[derive(Debug, Default, Deserialize)]
@@ -40,6 +38,7 @@ pub(super) struct SpawnBody {
     env: Option<BTreeMap<String, String>>,
     harness: Option<String>,
     autonomy: Option<Autonomy>,
+    mcp: Option<bool>,
     runtime: Option<String>,
     transport: Option<String>,
     rows: Option<u16>,
@@ -145,6 +144,7 @@ impl SpawnBody {
             session_ref: given(self.session_id).or(given(config.session_id)).map(SessionRef::from),
             idle_after: self.idle_threshold_secs.filter(|secs| *secs > 0).map(Duration::from_secs),
             autonomy: self.autonomy.unwrap_or_default(),
+            mcp: self.mcp,
             process,
         };
         let warning = self

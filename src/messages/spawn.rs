@@ -53,6 +53,10 @@ pub struct SpawnSpec {
     /// What it may do without asking.
     #[serde(default)]
     pub autonomy: Autonomy,
+    /// It is handed the broker's tools: wherever that is known, or not at all; as the broker is configured when
+    /// absent.
+    #[serde(default)]
+    pub mcp: Option<bool>,
     /// How its process is run.
     #[serde(default)]
     pub process: ProcessSpec,
@@ -75,6 +79,7 @@ impl SpawnSpec {
             session_ref: None,
             idle_after: None,
             autonomy: Autonomy::default(),
+            mcp: None,
             process: ProcessSpec::default(),
         }
     }

@@ -20,6 +20,7 @@ mod disk;
 mod exits;
 mod first_starts;
 mod killed_at_calls;
+mod mcp;
 mod panics;
 mod presence;
 mod program_interface;

@@ -20,6 +20,7 @@ mod real_cli {
     mod codex;
     mod dialogs;
     mod gemini;
+    mod mcp;
     mod opencode;
     mod sessions;
 }

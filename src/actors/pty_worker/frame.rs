@@ -66,6 +66,18 @@ pub(super) fn to_keep(body: &str, most: usize) -> Option<String> {
     (body.len() > most / 4).then(clean).filter(|clean| clean.len() > most)
 }
 
+/// What an agent is told, now and then, of how to reply.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Hints {
+    /// Nothing: it could make no use of it.
+    #[default]
+    Never,
+    /// The command that its shell can run.
+    Command,
+    /// That, and the tool that it was handed.
+    CommandAndTool,
+}
+
 /// What the worker adds to a note.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Framing {
@@ -73,8 +85,8 @@ pub(super) struct Framing {
     pub nth: u64,
     /// An earlier attempt may have been read.
     pub redelivered: bool,
-    /// The program can make use of a hint.
-    pub hints: bool,
+    /// What it is told of how to reply.
+    pub hints: Hints,
     /// The longest body in bytes; a longer one is cut, and says so.
     pub body_max: usize,
 }
@@ -104,11 +116,12 @@ impl Frame {
             header.push_str(&format!(" · {time}"));
         }
         header.push(']');
-        let wants_hint = framing.hints && !note.system && framing.nth.is_multiple_of(HINT_EVERY);
+        let wants_hint =
+            framing.hints != Hints::Never && !note.system && framing.nth.is_multiple_of(HINT_EVERY);
         Self {
             header,
             body: limit(quote_forgeries(&sanitise(&note.body)), framing.body_max, whole),
-            hint: wants_hint.then(|| hint(note)),
+            hint: wants_hint.then(|| hint(note, framing.hints)),
         }
     }
 
@@ -174,14 +187,14 @@ fn time_of_day(rfc3339: &str) -> Option<&str> {
     (digits(time.get(..2)) && time.get(2..3) == Some(":") && digits(time.get(3..))).then_some(time)
 }
 
-fn hint(note: &Note) -> String {
+fn hint(note: &Note, hints: Hints) -> String {
     let to = if note.target.starts_with('#') { note.target.as_str() } else { note.from.as_str() };
     // A name that is more than a name must not stand in a command that somebody will copy.
-    if AgentName::parse(to.trim_start_matches('#')).is_ok() {
-        format!("[reply: relay-broker send '{to}' \"...\"]")
-    } else {
-        "[reply: relay-broker send NAME \"...\"]".to_owned()
-    }
+    let is_name = AgentName::parse(to.trim_start_matches('#')).is_ok();
+    let to = if is_name { format!("'{to}'") } else { "NAME".to_owned() };
+    // How a program shows a tool's name to its model is its own affair: this part of it is always there.
+    let tool = if hints == Hints::CommandAndTool { " · tool: send_message" } else { "" };
+    format!("[reply: relay-broker send {to} \"...\"{tool}]")
 }
 
 fn limit(mut body: String, max: usize, whole: &Whole) -> String {
@@ -249,7 +262,7 @@ mod tests {
         }
     }
 
-    const PLAIN: Framing = Framing { nth: 1, redelivered: false, hints: true, body_max: 1000 };
+    const PLAIN: Framing = Framing { nth: 1, redelivered: false, hints: Hints::Command, body_max: 1000 };
 
     #[test]
     fn the_header_names_sender_place_and_time() {
@@ -298,8 +311,20 @@ mod tests {
             })
             .collect();
         assert_eq!(hinted, [0, 20, 40]);
-        let never = Framing { nth: 0, hints: false, ..PLAIN };
+        let never = Framing { nth: 0, hints: Hints::Never, ..PLAIN };
         assert!(!Frame::new(&said, never, &Whole::Nowhere).lines().contains("[reply:"));
+    }
+
+    #[test]
+    fn a_hint_names_the_tool_only_to_an_agent_that_was_handed_it() {
+        let said = note("Alice", "Bob", "hi");
+        let text = |hints| Frame::new(&said, Framing { nth: 0, hints, ..PLAIN }, &Whole::Nowhere).lines();
+        assert!(text(Hints::Command).ends_with("\n[reply: relay-broker send 'Alice' \"...\"]"));
+        let both = text(Hints::CommandAndTool);
+        assert!(
+            both.ends_with("\n[reply: relay-broker send 'Alice' \"...\" · tool: send_message]"),
+            "{both}"
+        );
     }
 
     #[test]

@@ -21,7 +21,8 @@ use super::{
     watch::Watch,
 };
 use crate::{
-    harness::{Harness, Start},
+    config::{ToolServer, env},
+    harness::{Additions, Harness, Start},
     ids::SpawnId,
     messages::{
         delivery::WorkerUp,
@@ -49,7 +50,7 @@ impl PtyWorker {
             Err(refused) => return self.refuse(refused, ctx),
         };
         let session = Session::new(harness, &self.config.spec);
-        let launch = launch_of(&self.config, harness, &session);
+        let (launch, has_tools) = launch_of(&self.config, harness, &session);
         let env = |name: &str| launch.env.get(OsStr::new(name)).map(PathBuf::from);
         let transcript = Transcript::new(harness, env, Instant::now());
         let size = self.config.spec.size;
@@ -67,7 +68,7 @@ impl PtyWorker {
         };
         ctx.spawn(start.into_actor(self).map(move |done, worker, ctx| match done {
             Ok((terminal, process, task)) => {
-                worker.launched(harness, terminal, process, task);
+                worker.launched(harness, has_tools, terminal, process, task);
                 if let Some(live) = &mut worker.live {
                     (live.transcript, live.session) = (transcript, session);
                 }
@@ -83,6 +84,7 @@ impl PtyWorker {
     fn launched(
         &mut self,
         harness: &'static Harness,
+        has_tools: bool,
         terminal: Terminal,
         process: Process,
         task: Option<(String, Whole)>,
@@ -91,7 +93,7 @@ impl PtyWorker {
         let pid = process.pid().as_raw().cast_unsigned();
         info!(agent = %self.config.name, pid, harness = harness.name, "program started");
         self.config.view.pid.store(pid, Ordering::Relaxed);
-        let mut desk = Desk::new(harness, self.config.spec.size, now);
+        let mut desk = Desk::new(harness, self.config.spec.size, now).with_tools(has_tools);
         if let Some((task, whole)) = task {
             desk.assign(task, whole);
         }
@@ -157,8 +159,16 @@ impl PtyWorker {
     }
 }
 
-fn launch_of(config: &WorkerConfig, harness: &Harness, session: &Session) -> Launch {
+/// What to start, and whether it is handed the broker's tools.
+fn launch_of(config: &WorkerConfig, harness: &Harness, session: &Session) -> (Launch, bool) {
     let WorkerConfig { name, spec, relay_env, .. } = config;
+    let ProcessSpec { wrapper, env_allow, .. } = &spec.process;
+    let allowed = |name: &OsString| {
+        env_allow.as_ref().is_none_or(|allowed| allowed.iter().any(|allowed| name == allowed.as_str()))
+    };
+    let broker: Vec<_> = std::env::vars_os().filter(|(name, _)| allowed(name)).collect();
+    let is_set = |name: &str| spec.env.contains_key(name) || broker.iter().any(|(set, _)| set == name);
+    let tools = tools_of(config, harness, is_set);
     let start = Start {
         args: &spec.args,
         // Only what a program is told of its directory; the directory itself is passed on as it is.
@@ -166,15 +176,16 @@ fn launch_of(config: &WorkerConfig, harness: &Harness, session: &Session) -> Lau
         session: session.start(),
         trusts_cwd: spec.autonomy == Autonomy::TrustCwd,
         asks_nothing: spec.autonomy == Autonomy::Full,
+        tools: tools.as_ref(),
     };
     let relay = [
-        ("RELAY_AGENT_TOKEN", Some(relay_env.token.expose())),
-        ("AGENT_RELAY_RESULT_TOKEN", Some(relay_env.result_token.expose())),
-        ("AGENT_RELAY_RESULT_URL", Some(relay_env.result_url.as_str())),
-        ("RELAY_AGENT_NAME", Some(name.as_str())),
-        ("RELAY_BASE_URL", Some(relay_env.base_url.as_str())),
+        (env::AGENT_TOKEN, Some(relay_env.token.expose())),
+        (env::RESULT_TOKEN, Some(relay_env.result_token.expose())),
+        (env::RESULT_URL, Some(relay_env.result_url.as_str())),
+        (env::AGENT_NAME, Some(name.as_str())),
+        (env::BASE_URL_FALLBACK, Some(relay_env.base_url.as_str())),
         ("RELAY_WORKSPACE_ID", relay_env.workspace.as_ref().map(|id| id.as_str())),
-        ("RELAY_AGENT_TYPE", Some("agent")),
+        (env::AGENT_TYPE, Some("agent")),
         ("RELAY_STRICT_AGENT_NAME", Some("1")),
         // Only together with a token: without one the agent's tools would have no identity at all.
         ("RELAY_SKIP_BOOTSTRAP", Some("1")),
@@ -183,21 +194,26 @@ fn launch_of(config: &WorkerConfig, harness: &Harness, session: &Session) -> Lau
     let mut added = harness.env(&start);
     added.extend(spec.env.clone());
     let added = added.into_iter().map(|(key, value)| (key.into(), value.into()));
-    let ProcessSpec { wrapper, env_allow, .. } = &spec.process;
-    let allowed = |name: &OsString| {
-        env_allow.as_ref().is_none_or(|allowed| allowed.iter().any(|allowed| name == allowed.as_str()))
-    };
-    let broker = std::env::vars_os().filter(|(name, _)| allowed(name));
     let command = [spec.program.clone()].into_iter().chain(harness.args(&start));
     let mut words = wrapper.iter().cloned().chain(command);
-    Launch {
+    let launch = Launch {
         program: words.next().unwrap_or_default(),
         args: words.collect(),
         cwd: PathBuf::from(&spec.cwd),
         // The agent's identity wins over what a spawn asks for.
         env: pty::clean_env(broker, &spec.cwd, added.chain(own)),
         spawn_id: SpawnId::random(),
-    }
+    };
+    (launch, tools.is_some())
+}
+
+/// What hands the program the broker's tools, unless nobody wants that or its user has said something in the same
+/// place: what `is_set` in its environment is left as it is.
+fn tools_of(config: &WorkerConfig, harness: &Harness, is_set: impl Fn(&str) -> bool) -> Option<Additions> {
+    let mcp = harness.mcp.as_ref()?;
+    let ToolServer { program: Some(program), wanted } = &config.tools else { return None };
+    let is_wanted = mcp.is_wanted(config.spec.mcp.or(*wanted));
+    (is_wanted && !mcp.env.keys().any(|name| is_set(name))).then(|| mcp.additions(program))
 }
 
 fn refusal(spec: &SpawnSpec, error: LaunchError) -> SpawnRefused {

@@ -55,7 +55,7 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Supervised, W
 use tracing::{debug, info, warn};
 
 use crate::{
-    config::Timings,
+    config::{Timings, ToolServer},
     ids::{AgentName, Birth, DialogId},
     messages::{
         Reply,
@@ -83,7 +83,7 @@ use transcript::Transcript;
 /// What a program is shown of a note, on several lines and on one. Only for tests that feed it hostile notes.
 #[doc(hidden)]
 pub fn shown(note: &Note, nth: u64, body_max: usize) -> (String, String) {
-    let framing = frame::Framing { nth, body_max, redelivered: false, hints: true };
+    let framing = frame::Framing { nth, body_max, redelivered: false, hints: frame::Hints::Command };
     let frame = frame::Frame::new(note, framing, &Whole::Nowhere);
     (frame.lines(), frame.flat())
 }
@@ -108,6 +108,8 @@ pub struct WorkerConfig {
     pub stream_wanted: Arc<AtomicUsize>,
     /// What is kept of the agent on disk.
     pub files: AgentDir,
+    /// The tools that agents are handed.
+    pub tools: ToolServer,
     /// What the worker shows of itself; made by the parent, which hands it out too.
     pub view: Arc<WorkerView>,
 }

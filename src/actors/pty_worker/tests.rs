@@ -1,6 +1,7 @@
 //! The room with real terminals and real children; its doors lead to probes.
 
 mod ends;
+mod tools;
 
 use std::{
     cell::RefCell,
@@ -101,6 +102,10 @@ fn fixture(name: &str) -> String {
 
 impl Rig {
     fn new(spec: SpawnSpec) -> Self {
+        Self::with(spec, |_| {})
+    }
+
+    fn with(spec: SpawnSpec, change: impl FnOnce(&mut WorkerConfig)) -> Self {
         let directory = Directory::default();
         let book = Rc::new(RefCell::new(Book::default()));
         let doorman = Doorman(book.clone()).start();
@@ -122,7 +127,7 @@ impl Rig {
         let view = Arc::new(WorkerView::default());
         let stream_wanted = Arc::new(AtomicUsize::new(0));
         let dir = tempfile::tempdir().unwrap();
-        let config = WorkerConfig {
+        let mut config = WorkerConfig {
             name: spec.name.clone(),
             birth: Birth(1),
             spec,
@@ -136,8 +141,10 @@ impl Rig {
             timings: Timings::default(),
             stream_wanted: stream_wanted.clone(),
             files: AgentFiles::open(dir.path().join("agents"), true).unwrap().of(&"ag_test".into()),
+            tools: ToolServer { program: Some("/opt/relay-broker".into()), wanted: None },
             view: view.clone(),
         };
+        change(&mut config);
         let (reply, start) = Reply::channel();
         let (child, seat) = Seat::reserve(ActorId::of(ActorKind::PtyWorker, "worker"), &directory);
         seat.start(None, |_, life| PtyWorker::new(life, config, doors, reply));

@@ -133,6 +133,7 @@ impl Supervisor {
             timings: self.blueprint.timings.clone(),
             stream_wanted: self.blueprint.stream_wanted.clone(),
             files,
+            tools: self.blueprint.tools.clone(),
             view: Arc::clone(&view),
         };
         let doors = WorkerDoors {

@@ -16,7 +16,7 @@ use crate::{
         node_session::{NodeSession, SessionConfig, SessionDoors},
         token_mint::{MintConfig, TokenMint},
     },
-    config::Timings,
+    config::{Timings, ToolServer},
     messages::{
         delivery::{Ack, House, MarkRead, RequestReplay},
         lifecycle::{ActorId, ActorKind, ChildNotice},
@@ -41,6 +41,8 @@ pub struct Blueprint {
     pub stream_wanted: Arc<AtomicUsize>,
     /// What is kept of agents on disk.
     pub files: AgentFiles,
+    /// The tools that agents are handed.
+    pub tools: ToolServer,
     /// The room for deliveries of the whole house.
     pub room: Arc<House>,
 }

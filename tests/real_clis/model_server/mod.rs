@@ -39,9 +39,7 @@ pub(crate) struct Asked {
     /// Every text of the user in it, oldest first: the whole conversation so far.
     pub(crate) texts: Vec<String>,
     /// The names of the tools that the model may call; one that stands in a namespace is `NAMESPACE.NAME`.
-    #[allow(dead_code, reason = "not every test wants a tool")]
     pub(crate) tools: Vec<String>,
-    #[allow(dead_code, reason = "not every test wants a tool")]
     /// What the tools that were called have answered, oldest first.
     pub(crate) results: Vec<String>,
 }
@@ -129,7 +127,6 @@ impl ModelServer {
     }
 
     /// The next turn that is answered calls this tool; so does the one after it with the next call.
-    #[allow(dead_code, reason = "not every test wants a tool")]
     pub(crate) fn call(&self, tool: &str, arguments: Value) {
         let mut state = self.shared.state();
         state.called += 1;

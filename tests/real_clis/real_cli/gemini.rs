@@ -15,7 +15,7 @@ pub(super) const GEMINI: Cli = Cli {
     quit_asks: Some("Press Ctrl+C again to exit"),
 };
 
-fn configure(place: &Place<'_>) -> Vec<(&'static str, String)> {
+pub(super) fn configure(place: &Place<'_>) -> Vec<(&'static str, String)> {
     let settings = json!({
         "general": { "enableAutoUpdate": false, "enableAutoUpdateNotification": false },
         "security": { "auth": { "selectedType": "gemini-api-key" }, "folderTrust": { "enabled": true } },

@@ -202,8 +202,9 @@ impl Desk {
         if lane.current.as_ref().is_some_and(same) {
             return;
         }
-        let texts =
-            ids().zip(self.framed..).filter_map(|(id, nth)| Some(frame(self.harness, nth, ticket(id)?)));
+        let texts = ids()
+            .zip(self.framed..)
+            .filter_map(|(id, nth)| Some(frame(self.harness, self.has_tools, nth, ticket(id)?)));
         let wording = Wording::of(&texts.collect::<Vec<_>>());
         let mut ids = ids().cloned();
         let Some(lead) = ids.next() else { return };
@@ -238,7 +239,7 @@ impl Desk {
             for id in &begun {
                 if let Some(ticket) = self.tickets.get(id) {
                     // As it was written: no hint, and no count of its own.
-                    let wording = Wording::of(&[frame(self.harness, 1, ticket)]);
+                    let wording = Wording::of(&[frame(self.harness, self.has_tools, 1, ticket)]);
                     let sent = Sent { ids: vec![id.clone()], wording, flat: true, as_line: true };
                     composer.sent_before.push(sent);
                 }

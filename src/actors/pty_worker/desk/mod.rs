@@ -96,6 +96,8 @@ enum Lane {
 #[derive(Debug)]
 pub(crate) struct Desk {
     harness: &'static Harness,
+    /// The program was handed the broker's tools.
+    has_tools: bool,
     screen: Screen,
     writer: Writer,
     readiness: Readiness,
@@ -135,6 +137,7 @@ impl Desk {
     pub(crate) fn new(harness: &'static Harness, size: TermSize, now: Instant) -> Self {
         Self {
             harness,
+            has_tools: false,
             screen: Screen::new(size),
             writer: Writer::default(),
             readiness: Readiness::new(now),
@@ -159,6 +162,11 @@ impl Desk {
             effects: Vec::new(),
             stale: 0,
         }
+    }
+
+    /// The program was handed the broker's tools, and may be told of them.
+    pub(crate) fn with_tools(self, has_tools: bool) -> Self {
+        Self { has_tools, ..self }
     }
 
     /// Begins the next life of the worker around the same child. Kept is what the child has or may have of

@@ -3,7 +3,7 @@
 use super::{Desk, Effect, Lane, PROVEN_KEPT, STUCK_ROWS, TASK};
 use crate::{
     actors::pty_worker::{
-        frame::{Frame, Framing, Whole},
+        frame::{Frame, Framing, Hints, Whole},
         turn::Waiting,
     },
     harness::Harness,
@@ -91,7 +91,7 @@ impl Desk {
         }
         match &mut self.lane {
             Lane::Plain(lane) => {
-                lane.offer(id.clone(), frame(self.harness, self.framed, &ticket).flat());
+                lane.offer(id.clone(), frame(self.harness, self.has_tools, self.framed, &ticket).flat());
                 self.framed += 1;
             }
             Lane::Composer(lane) => lane.offer(id.clone()),
@@ -158,9 +158,15 @@ impl Desk {
     }
 }
 
-/// The ticket as the agent sees it; `nth` messages were shown to it before.
-pub(super) fn frame(harness: &Harness, nth: u64, ticket: &Ticket) -> Frame {
-    let (hints, body_max) = (harness.text.hints, harness.text.body_max);
+/// The ticket as an agent of this program sees it, with the broker's tools or without; `nth` messages were shown to
+/// it before.
+pub(super) fn frame(harness: &Harness, has_tools: bool, nth: u64, ticket: &Ticket) -> Frame {
+    let body_max = harness.text.body_max;
+    let hints = match (harness.text.hints, has_tools) {
+        (false, _) => Hints::Never,
+        (true, false) => Hints::Command,
+        (true, true) => Hints::CommandAndTool,
+    };
     match &ticket.text {
         Text::Message(note) => {
             Frame::new(note, Framing { nth, redelivered: ticket.redelivered, hints, body_max }, &ticket.whole)
