@@ -201,6 +201,10 @@ counter_id!(
     Birth
 );
 counter_id!(
+    /// Tells one connection of a sidecar from the next.
+    SidecarId
+);
+counter_id!(
     /// Position in the broker's event stream, first is 1, restarts with the process.
     EventSeq
 );

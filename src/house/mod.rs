@@ -127,6 +127,12 @@ async fn live(
             exits: rooms.registry.post(),
             redeliver: rooms.registry.post(),
             result: rooms.registry.post(),
+            sidecar: http::SidecarDoors {
+                register: rooms.registry.post(),
+                offer: rooms.registry.post(),
+                end: rooms.registry.post(),
+                gone: rooms.registry.post(),
+            },
             subscribe: rooms.hub.post(),
             replay: rooms.hub.post(),
             shutdown: rooms.supervisor.post(),

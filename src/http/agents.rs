@@ -13,7 +13,7 @@ use actix_web::{
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
@@ -37,8 +37,9 @@ use crate::{
 /// For the engine's answer to a message (spec/api 2.3).
 pub(super) const SEND_TIME: Duration = Duration::from_secs(30);
 
+/// The answer to a spawn.
 #[derive(Serialize)]
-struct SpawnReply {
+pub(super) struct SpawnReply {
     success: bool,
     name: AgentName,
     runtime: &'static str,
@@ -58,16 +59,24 @@ pub(super) async fn spawn(
     req: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let body: SpawnBody = body::object(&req, payload).await?;
+    let body = body::object(&req, payload).await?;
+    Ok(HttpResponse::Ok().json(spawn_for(&api, body, Origin::Api).await?))
+}
+
+/// Spawns an agent for whoever asks.
+///
+/// # Errors
+/// What the body or the registry has against it.
+pub(super) async fn spawn_for(api: &Api, body: SpawnBody, origin: Origin) -> Result<SpawnReply, ApiError> {
     let defaults = Defaults { cwd: &api.config.cwd, channels: &api.config.channels };
     let asked = body.read(&defaults)?;
     let spec = asked.spec;
     let (name, model, session) = (spec.name.clone(), spec.model.clone(), spec.session_ref.clone());
     // No limit here: the registry bounds each step of a spawn, and undoes what it gave up.
-    let answer = api.doors.spawn.ask(|reply| Spawn { spec, origin: Origin::Api, reply }).await;
+    let answer = api.doors.spawn.ask(|reply| Spawn { spec, origin, reply }).await;
     let spawned = answer?.map_err(|refused| ApiError::from(refused).about(name.as_str()))?;
     let warnings: Vec<String> = asked.warning.into_iter().chain(spawned.warning).collect();
-    Ok(HttpResponse::Ok().json(SpawnReply {
+    Ok(SpawnReply {
         success: true,
         name: spawned.name,
         runtime: "pty",
@@ -78,7 +87,7 @@ pub(super) async fn spawn(
         warning: (!warnings.is_empty()).then(|| warnings.join("; ")),
         agent_id: spawned.agent_id.to_string(),
         harness: spawned.harness,
-    }))
+    })
 }
 
 /// An agent as the list shows it: upstream's fields (spec/api 2.2), then our own.
@@ -267,9 +276,18 @@ pub(super) async fn release(
     req: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let ReleaseBody { reason, force } = body::object_or_default(&req, payload).await?;
-    let force = force || query.force;
-    let name = AgentName::parse(&name)?;
+    let mut body: ReleaseBody = body::object_or_default(&req, payload).await?;
+    body.force |= query.force;
+    Ok(HttpResponse::Ok().json(release_named(&api, &name, body).await?))
+}
+
+/// Releases an agent for whoever asks.
+///
+/// # Errors
+/// 400 for what cannot be a name.
+pub(super) async fn release_named(api: &Api, name: &str, body: ReleaseBody) -> Result<Value, ApiError> {
+    let ReleaseBody { reason, force } = body;
+    let name = AgentName::parse(name)?;
     let asked = name.clone();
     // No limit here: the registry's ladder from HUP to KILL has one.
     let answer = api.doors.release.ask(|reply| Release { name: asked, reason, force, reply });
@@ -281,7 +299,7 @@ pub(super) async fn release(
     };
     let exit =
         exit.map(|exit| json!({ "code": exit.code, "signal": exit.signal, "uptime_ms": exit.uptime_ms }));
-    Ok(HttpResponse::Ok().json(json!({ "success": true, "name": name, "outcome": outcome, "exit": exit })))
+    Ok(json!({ "success": true, "name": name, "outcome": outcome, "exit": exit }))
 }
 
 #[derive(Deserialize)]
@@ -301,7 +319,15 @@ pub(super) async fn send(
     req: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let body: SendBody = body::object(&req, payload).await?;
+    let body = body::object(&req, payload).await?;
+    Ok(HttpResponse::Ok().json(send_for(&api, body).await?))
+}
+
+/// Sends a message for whoever asks.
+///
+/// # Errors
+/// What the body or the engine has against it.
+pub(super) async fn send_for(api: &Api, body: SendBody) -> Result<Value, ApiError> {
     let filled = |text: Option<String>| text.filter(|text| !text.trim().is_empty());
     let to = filled(body.to).ok_or_else(|| ApiError::invalid("`to` is required"))?;
     let text = filled(body.text).ok_or_else(|| ApiError::invalid("`text` is required"))?;
@@ -316,7 +342,7 @@ pub(super) async fn send(
     let sent = tokio::time::timeout(SEND_TIME, answer).await.map_err(late)??;
     let sent = sent.map_err(|refused| ApiError::from(refused).about(to.as_str()))?;
     let workspace = api.workspace().and_then(|workspace| workspace.id.clone());
-    Ok(HttpResponse::Ok().json(json!({
+    Ok(json!({
         "success": true,
         "event_id": sent.msg_id,
         "from": sent.from,
@@ -325,7 +351,7 @@ pub(super) async fn send(
         "local": false,
         "workspace_id": workspace,
         "workspace_alias": null,
-    })))
+    }))
 }
 
 /// `#channel`, `@name` or `name`.
@@ -352,18 +378,27 @@ pub(super) async fn input(
     req: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let InputBody { data } = body::object(&req, payload).await?;
-    let agent = api.agent(&name).await?;
+    let body = body::object(&req, payload).await?;
+    Ok(HttpResponse::Ok().json(type_into(&api, &name, body).await?))
+}
+
+/// Types into an agent's terminal for whoever asks.
+///
+/// # Errors
+/// When there is no such agent, when somebody else types into it, when it does not read.
+pub(super) async fn type_into(api: &Api, name: &str, body: InputBody) -> Result<Value, ApiError> {
+    let InputBody { data } = body;
+    let agent = api.agent(name).await?;
     api.writers.may_type(&agent.view.spec.name)?;
     let answer = agent.input.ask(|reply| Input { bytes: data.into_bytes(), reply });
     let late = |_| {
         let message = "the agent does not read its input; what was sent waits in its queue";
-        ApiError::timed_out("input_waits", message).about(name.as_str())
+        ApiError::timed_out("input_waits", message).about(name)
     };
     let written = tokio::time::timeout(WORKER_TIME, answer).await.map_err(late)?;
-    let written = written.map_err(|_| disappeared(&name))?;
-    let bytes = written.map_err(|refused| ApiError::from(refused).about(name.as_str()))?;
-    Ok(HttpResponse::Ok().json(json!({ "name": *name, "bytes_written": bytes })))
+    let written = written.map_err(|_| disappeared(name))?;
+    let bytes = written.map_err(|refused| ApiError::from(refused).about(name))?;
+    Ok(json!({ "name": name, "bytes_written": bytes }))
 }
 
 #[derive(Deserialize)]

@@ -6,7 +6,7 @@ use actix_web::{
     web::{Data, Path, Payload},
 };
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     agents::SEND_TIME,
@@ -31,7 +31,8 @@ pub(super) async fn subscribe(
     req: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    change(&api, &name, Membership::Join, body::object(&req, payload).await?).await
+    let body = body::object(&req, payload).await?;
+    Ok(HttpResponse::Ok().json(change(&api, &name, Membership::Join, body).await?))
 }
 
 /// `POST /api/spawned/{name}/unsubscribe`
@@ -41,15 +42,20 @@ pub(super) async fn unsubscribe(
     req: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    change(&api, &name, Membership::Leave, body::object(&req, payload).await?).await
+    let body = body::object(&req, payload).await?;
+    Ok(HttpResponse::Ok().json(change(&api, &name, Membership::Leave, body).await?))
 }
 
-async fn change(
+/// Changes an agent's memberships for whoever asks, and answers all its channels.
+///
+/// # Errors
+/// What the body, the registry or the engine has against it.
+pub(super) async fn change(
     api: &Api,
     name: &str,
     change: Membership,
     body: ChannelsBody,
-) -> Result<HttpResponse, ApiError> {
+) -> Result<Value, ApiError> {
     let ChannelsBody { channels } = body;
     if channels.iter().any(|channel| channel.trim_start_matches('#').trim().is_empty()) {
         return Err(ApiError::invalid("`channels` has an empty name"));
@@ -58,7 +64,7 @@ async fn change(
     let changed = api.doors.channels.ask(|reply| ChangeChannels { name: agent, change, channels, reply });
     let channels =
         within(SEND_TIME, changed).await?.map_err(|refused| ApiError::from(refused).about(name))?;
-    Ok(HttpResponse::Ok().json(json!({ "name": name, "channels": channels })))
+    Ok(json!({ "name": name, "channels": channels }))
 }
 
 impl From<ChannelsRefused> for ApiError {

@@ -102,6 +102,11 @@ impl ApiError {
         .to_string()
     }
 
+    /// The refusal as the payload of a sidecar's `error` frame.
+    pub(super) fn as_payload(&self) -> serde_json::Value {
+        serde_json::json!({ "code": self.code, "message": self.message, "retryable": self.retryable })
+    }
+
     /// The code.
     #[cfg(test)]
     pub(super) fn code(&self) -> &str {

@@ -18,6 +18,7 @@ mod dialog;
 mod error;
 mod events;
 mod explain;
+mod fleet;
 mod guard;
 mod hold;
 mod hosts;
@@ -69,6 +70,7 @@ use crate::{
         release::Release,
         result::SubmitResult,
         send::SendMessage,
+        sidecar::{EndCall, OfferHandlers, RegisterSidecar, SidecarGone},
         spawn::{FindAgent, ListAgents, Spawn},
     },
     supervision::{Directory, Post},
@@ -174,6 +176,18 @@ pub struct HttpDoors {
     pub redeliver: Post<RedeliverLetters>,
     /// To the registry.
     pub channels: Post<ChangeChannels>,
+    /// To the registry.
+    pub sidecar: SidecarDoors,
+}
+
+/// What a sidecar says to the registry.
+#[derive(Clone, Debug)]
+#[allow(missing_docs, reason = "each is named for its message")]
+pub struct SidecarDoors {
+    pub register: Post<RegisterSidecar>,
+    pub offer: Post<OfferHandlers>,
+    pub end: Post<EndCall>,
+    pub gone: Post<SidecarGone>,
 }
 
 /// Why the server did not start.
@@ -318,6 +332,7 @@ fn routes(app: &mut ServiceConfig, faults: bool) {
     at("/api/metrics", "GET", vec![get().to(status::metrics)]);
     at("/api/events/replay", "GET", vec![get().to(events::replay)]);
     at("/ws", "GET", vec![get().to(events::stream)]);
+    at("/api/fleet/ws", "GET", vec![get().to(fleet::open)]);
     at("/api/shutdown", "POST", vec![post().to(status::shutdown)]);
     at("/api/resume", "POST", vec![post().to(status::resume)]);
     at("/debug/actors", "GET", vec![get().to(debug::actors)]);

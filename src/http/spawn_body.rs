@@ -90,6 +90,11 @@ pub(super) struct Asked {
 }
 
 impl SpawnBody {
+    /// With this first task, if there is one.
+    pub(super) fn with_task(self, task: Option<String>) -> Self {
+        Self { task: task.or(self.task), ..self }
+    }
+
     /// The spec that was meant.
     ///
     /// # Errors

@@ -186,10 +186,18 @@ pub(super) async fn metrics(api: Data<Api>) -> Result<HttpResponse, ApiError> {
 
 /// `POST /api/shutdown`: the answer first, the end after it.
 pub(super) async fn shutdown(api: Data<Api>) -> Result<HttpResponse, ApiError> {
+    Ok(HttpResponse::Ok().json(shut_down(&api)?))
+}
+
+/// Ends the house for whoever asks.
+///
+/// # Errors
+/// 503 when it is ending already.
+pub(super) fn shut_down(api: &Api) -> Result<Value, ApiError> {
     info!("shutdown asked for by a client");
     let reason = "asked for by a client".to_owned();
     api.doors.shutdown.tell(Shutdown { reason, reply: None }).map_err(ending)?;
-    Ok(HttpResponse::Ok().json(json!({ "status": "shutting_down" })))
+    Ok(json!({ "status": "shutting_down" }))
 }
 
 /// `POST /api/resume`: wakes what is parked.

@@ -3,6 +3,7 @@
 mod agents;
 mod debug;
 mod doors;
+mod fleet;
 mod held;
 mod house;
 mod lifetime;
@@ -31,7 +32,7 @@ use self::{
 use super::*;
 use crate::{
     actors::event_hub::EventHub,
-    ids::{EventSeq, MsgId, Seq},
+    ids::{EventSeq, MsgId, Seq, SidecarId},
     messages::{
         Reply,
         channels::{ChannelsRefused, Membership},
@@ -52,6 +53,7 @@ use crate::{
         release::Released,
         result::{ResultTaken, SubmitResult},
         send::{SendRefused, Sent},
+        sidecar::{Call, Manifest, SidecarRefused},
         spawn::{AgentDoors, AgentPhase, AgentView, SpawnRefused, SpawnSpec, Spawned},
     },
     supervision::{Child, Detail, Lifeline, Seat},

@@ -56,6 +56,8 @@ pub struct InvokedSpawn {
     pub cwd: Option<String>,
     /// The CLI session to resume.
     pub session_ref: Option<String>,
+    /// All of it as it came, as JSON: for a sidecar that handles spawns of this harness.
+    pub input: String,
 }
 
 /// registry -> node_session: an invocation ended. Sent again whenever the engine repeats the invocation.
@@ -81,7 +83,7 @@ pub enum InvocationResult {
         /// Its name.
         name: AgentName,
     },
-    /// A declared action's command printed this JSON.
+    /// A declared action's command printed this JSON, or a sidecar's handler answered it.
     Output(String),
     /// It failed: `code` or `code: detail`, never empty.
     Failed(String),

@@ -19,6 +19,7 @@ pub mod release;
 pub mod result;
 pub mod send;
 pub mod session;
+pub mod sidecar;
 pub mod spawn;
 pub mod token;
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use serde::Serialize;
 
-use super::{Reply, delivery::Lane, told};
+use super::{Reply, delivery::Lane, sidecar::Offer, told};
 use crate::{
     ids::{AgentId, AgentName, AgentToken, Epoch, InvocationId, NodeId, NodeName, Seq, SessionRef},
     supervision::Post,
@@ -163,6 +163,33 @@ pub struct Absent {
     pub name: AgentName,
 }
 
+/// registry -> node_session: what the sidecar handles for this node; empty without one. A projection, sent whole at
+/// every change; offered to the engine at once when live, and again at each connect. Answered when the engine has
+/// taken it, and at once while there is no session.
+#[derive(Debug)]
+pub struct SetOffer {
+    /// All of it.
+    pub offer: Offer,
+    /// Dropped by an end of the session meanwhile; the next one offers it then.
+    pub reply: Reply<Result<(), OfferRefused>>,
+}
+
+/// Why an offer was not taken. The session keeps it, and makes it again at the next connect.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OfferRefused {
+    /// No reply within the limit for `node.register`.
+    #[error("the engine did not answer the registration of the handlers in time")]
+    TimedOut,
+    /// The engine said no.
+    #[error("the engine refused the handlers: {code}: {message}")]
+    Engine {
+        /// Its code.
+        code: String,
+        /// Its words.
+        message: String,
+    },
+}
+
 /// supervisor -> node_session: say goodbye: flush acks, `node.deregister`, close 1000. Answered when the
 /// socket is closed.
 #[derive(Debug)]
@@ -175,6 +202,7 @@ told!(
     RegisterAgent,
     DeregisterAgent,
     SetInventory,
+    SetOffer,
     Route,
     Unroute,
     Absent,

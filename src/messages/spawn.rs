@@ -106,6 +106,8 @@ pub enum Origin {
     Api,
     /// The engine.
     Engine(InvocationId),
+    /// The sidecar, for an invocation that it handles: its own answer is the result of that.
+    Sidecar(InvocationId),
 }
 
 /// http or node_session -> registry: start an agent.

@@ -40,6 +40,7 @@ fn spawn(frame: &ActionInvoke, input: &Map<String, Value>, harness: Option<Strin
         cwd: text(input, &["cwd"]),
         session_ref: text(input, &["session_ref", "sessionRef"])
             .or_else(|| text(harness_config?, &["session_id", "sessionId"])),
+        input: frame.input.get().to_owned(),
     }
 }
 

@@ -138,7 +138,7 @@ impl AgentRegistry {
         let Some(entry) = self.agents.get(&name) else { return };
         let invocation = match &entry.origin {
             Origin::Api => None,
-            Origin::Engine(invocation) => Some(invocation.clone()),
+            Origin::Engine(invocation) | Origin::Sidecar(invocation) => Some(invocation.clone()),
         };
         let known_id = self.absent.get(&name).cloned().or_else(|| self.past_id(&name));
         let session_ref = entry.spec.session_ref.clone();
@@ -207,7 +207,7 @@ impl AgentRegistry {
         warning: Option<String>,
     ) -> Happened {
         let entry = self.agents.get(name).filter(|entry| entry.birth == birth);
-        let engine_asked = entry.is_some_and(|entry| matches!(entry.origin, Origin::Engine(_)));
+        let engine_asked = entry.is_some_and(|entry| entry.origin != Origin::Api);
         let unbound = warning.clone().filter(|_| engine_asked);
         let registered = self.registered(name, birth, registration, warning);
         match unbound {
@@ -297,6 +297,7 @@ impl AgentRegistry {
         let source = match entry.origin {
             Origin::Api => "api",
             Origin::Engine(_) => "engine",
+            Origin::Sidecar(_) => "sidecar",
         };
         info!(agent = %name, pid = started.pid, harness = %started.harness, source, "agent live");
         let event = Event::AgentSpawned {

@@ -8,18 +8,22 @@ use std::{
     path::Path,
 };
 
+use super::sidecar::Place;
 use crate::{
     command_line,
     config::{CommandLine, DeclaredAction},
-    ids::{AgentName, InvocationId, SessionRef},
+    ids::{AgentName, InvocationId, SessionRef, SidecarId},
     messages::{
         invoke::{Action, InvocationResult, InvokedSpawn},
+        sidecar::{CALLS_MAX, Call},
         spawn::{SpawnRefused, SpawnSpec},
     },
 };
 
 /// Commands of declared actions that run at once.
 const COMMANDS_MAX: usize = 16;
+/// To an engine: not run here, try elsewhere (spec/wire 4.7).
+pub(super) const HANDLER_UNAVAILABLE: &str = "handler_unavailable";
 
 /// Invocations under way.
 #[derive(Debug, Default)]
@@ -31,6 +35,8 @@ enum Kind {
     Agent,
     /// A command.
     Command,
+    /// A call of this sidecar.
+    Call(SidecarId),
 }
 
 /// What to do with an invocation.
@@ -54,6 +60,10 @@ pub(super) enum Plan {
         /// JSON.
         input: String,
     },
+    /// Have the sidecar run its handler. Until it has a result, the same stands in its place as for [`Plan::Run`].
+    Call(SidecarId, Call),
+    /// Nothing here runs it now. That is told and not kept: what could run it may come.
+    Unavailable,
     /// It cannot be done.
     Fail(String),
 }
@@ -69,6 +79,8 @@ pub(super) struct Defaults<'a> {
     pub(super) handlers: &'a BTreeMap<String, CommandLine>,
     /// What runs for an action that is declared.
     pub(super) actions: &'a BTreeMap<String, DeclaredAction>,
+    /// Who runs what is not.
+    pub(super) sidecar: &'a Place,
 }
 
 impl Running {
@@ -87,9 +99,10 @@ impl Running {
             return Plan::Repeat(result);
         }
         let plan = match action {
-            Action::Spawn(asked) => {
-                spec(asked, defaults).map_or_else(Plan::Fail, |spec| Plan::Spawn(Box::new(spec)))
-            }
+            Action::Spawn(asked) => match handler(&asked, defaults.sidecar) {
+                Some((sidecar, handler)) => self.call(invocation, sidecar, handler, asked.input),
+                None => spec(asked, defaults).map_or_else(Plan::Fail, |spec| Plan::Spawn(Box::new(spec))),
+            },
             Action::Release { name: None, .. } => Plan::Fail("release_missing_agent_name".to_owned()),
             Action::Release { name: Some(name), reason } => match AgentName::parse(&name) {
                 Ok(name) => Plan::Release(name, reason),
@@ -97,20 +110,30 @@ impl Running {
                 Err(_) => Plan::Fail("release_failed: no such agent on this node".to_owned()),
             },
             Action::Other { name, input } => match defaults.actions.get(&name) {
-                None => Plan::Fail("handler_unavailable".to_owned()),
-                Some(_) if self.commands() >= COMMANDS_MAX => Plan::Fail(format!(
-                    "action_failed: {COMMANDS_MAX} actions are running already; try again later"
-                )),
+                None => match defaults.sidecar.runs(&name) {
+                    None => Plan::Unavailable,
+                    Some(sidecar) => self.call(invocation, sidecar, name, input),
+                },
+                Some(_) if self.count(|kind| kind == Kind::Command) >= COMMANDS_MAX => too_many(COMMANDS_MAX),
                 Some(declared) => Plan::Run { action: name, declared: declared.clone(), input },
             },
         };
         let kind = match plan {
             Plan::Spawn(_) | Plan::Release(..) => Kind::Agent,
             Plan::Run { .. } => Kind::Command,
-            Plan::Ignore | Plan::Repeat(_) | Plan::Fail(_) => return plan,
+            Plan::Call(sidecar, _) => Kind::Call(sidecar),
+            Plan::Ignore | Plan::Repeat(_) | Plan::Unavailable | Plan::Fail(_) => return plan,
         };
         self.0.insert(invocation.clone(), kind);
         plan
+    }
+
+    fn call(&self, invocation: &InvocationId, sidecar: SidecarId, handler: String, input: String) -> Plan {
+        // The way to a sidecar has room for so many.
+        if self.calls() >= CALLS_MAX {
+            return too_many(CALLS_MAX);
+        }
+        Plan::Call(sidecar, Call { invocation: invocation.clone(), handler, input })
     }
 
     /// It has its result.
@@ -123,21 +146,49 @@ impl Running {
         !self.0.is_empty()
     }
 
-    fn commands(&self) -> usize {
-        self.0.values().filter(|kind| **kind == Kind::Command).count()
+    /// Calls of a sidecar that have no result yet.
+    pub(super) fn calls(&self) -> usize {
+        self.count(|kind| matches!(kind, Kind::Call(_)))
     }
 
-    /// Forgets all: the registry restarted. The sagas bring the ends of agents; the commands are returned, for
-    /// they were stopped with the former life.
+    /// Whether this sidecar owes the result of it.
+    pub(super) fn is_called(&self, invocation: &InvocationId, sidecar: SidecarId) -> bool {
+        self.0.get(invocation) == Some(&Kind::Call(sidecar))
+    }
+
+    /// What this sidecar owes results of.
+    pub(super) fn calls_of(&self, sidecar: SidecarId) -> Vec<InvocationId> {
+        let its = self.0.iter().filter(|(_, kind)| **kind == Kind::Call(sidecar));
+        its.map(|(invocation, _)| invocation.clone()).collect()
+    }
+
+    fn count(&self, is: impl Fn(Kind) -> bool) -> usize {
+        self.0.values().filter(|kind| is(**kind)).count()
+    }
+
+    /// Forgets all: the registry restarted. The sagas bring the ends of agents; commands and calls are returned,
+    /// for what waited for them ended with the former life.
     pub(super) fn clear(&mut self) -> Vec<InvocationId> {
         let all = std::mem::take(&mut self.0).into_iter();
-        all.filter(|(_, kind)| *kind == Kind::Command).map(|(invocation, _)| invocation).collect()
+        all.filter(|(_, kind)| *kind != Kind::Agent).map(|(invocation, _)| invocation).collect()
     }
 }
 
-/// The result of a command that ran when the broker ended, or the registry restarted.
+/// The sidecar's handler for a spawn, if it has one. One that the engine places again comes as a bare `spawn`: then
+/// the cli names the harness.
+fn handler(asked: &InvokedSpawn, sidecar: &Place) -> Option<(SidecarId, String)> {
+    let handler = format!("spawn:{}", asked.harness.as_ref().or(asked.cli.as_ref())?);
+    Some((sidecar.runs(&handler)?, handler))
+}
+
+fn too_many(at_once: usize) -> Plan {
+    Plan::Fail(format!("action_failed: {at_once} actions are running already; try again later"))
+}
+
+/// The result of a command or a call that was under way when the broker ended, or the registry restarted, or of a
+/// call whose sidecar went away.
 pub(super) fn cut_short() -> InvocationResult {
-    InvocationResult::failed_action("the broker was interrupted while it ran; how far it came is not known")
+    InvocationResult::failed_action("it was interrupted while it ran; how far it came is not known")
 }
 
 /// The failure text of a refused spawn (spec/wire 5.8).
@@ -170,12 +221,30 @@ fn spec(asked: InvokedSpawn, defaults: Defaults<'_>) -> Result<SpawnSpec, String
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::sync::LazyLock;
+
+    use super::{super::sidecar::Declared, *};
+    use crate::messages::sidecar::{HandlerSpec, Manifest};
 
     fn defaults() -> Defaults<'static> {
         static NONE: BTreeMap<String, CommandLine> = BTreeMap::new();
         static NO_ACTIONS: BTreeMap<String, DeclaredAction> = BTreeMap::new();
-        Defaults { cwd: Path::new("/srv"), channels: &[], handlers: &NONE, actions: &NO_ACTIONS }
+        static NO_SIDECAR: LazyLock<Place> = LazyLock::new(Place::default);
+        let (cwd, sidecar) = (Path::new("/srv"), &*NO_SIDECAR);
+        Defaults { cwd, channels: &[], handlers: &NONE, actions: &NO_ACTIONS, sidecar }
+    }
+
+    /// A sidecar that has these handlers ready.
+    fn sidecar(names: &[&str]) -> (Place, SidecarId) {
+        let mut place = Place::default();
+        let handler = |name: &&str| HandlerSpec { name: (*name).to_owned(), metadata: None };
+        let handlers = names.iter().map(handler).collect();
+        let manifest = Manifest { name: "quay".to_owned(), handlers, ..Manifest::default() };
+        let Defaults { handlers, actions, .. } = defaults();
+        let calls = tokio::sync::mpsc::channel(1).0;
+        let id = place.register(manifest, calls, Declared { handlers, actions }).unwrap();
+        place.offer(id, names.iter().map(|name| (*name).to_owned()).collect()).unwrap();
+        (place, id)
     }
 
     fn plan(action: Action) -> Plan {
@@ -221,15 +290,61 @@ mod tests {
     }
 
     #[test]
+    fn a_sidecar_is_called_for_what_it_offers_and_for_no_more_than_it_has_room_for() {
+        let (place, id) = sidecar(&["echo", "spawn:otter"]);
+        let defaults = Defaults { sidecar: &place, ..defaults() };
+        let spawn = |harness: Option<&str>, cli: &str| {
+            Action::Spawn(InvokedSpawn {
+                name: Some("a".into()),
+                harness: harness.map(str::to_owned),
+                cli: Some(cli.to_owned()),
+                input: "{}".to_owned(),
+                ..InvokedSpawn::default()
+            })
+        };
+        let mut running = Running::default();
+        for (n, (action, called)) in [
+            (other("echo"), Some("echo")),
+            (spawn(Some("otter"), "heron"), Some("spawn:otter")),
+            (spawn(None, "otter"), Some("spawn:otter")),
+            (spawn(Some("heron"), "otter"), None),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let invocation = InvocationId::from(format!("inv_{n}"));
+            match (running.plan(&invocation, None, action, defaults), called) {
+                (Plan::Call(sidecar, call), Some(handler)) => {
+                    let wanted = Call { invocation, handler: handler.into(), input: "{}".into() };
+                    assert_eq!((sidecar, call), (id, wanted));
+                }
+                (Plan::Spawn(_), None) => {}
+                (plan, _) => panic!("{plan:?} instead of {called:?}"),
+            }
+        }
+        assert!(running.is_called(&"inv_0".into(), id) && !running.is_called(&"inv_0".into(), id.next()));
+        assert_eq!(running.plan(&"inv_0".into(), None, other("echo"), defaults), Plan::Ignore);
+        assert_eq!((running.calls_of(id).len(), running.calls_of(id.next()).len()), (3, 0));
+
+        for n in 4..=CALLS_MAX {
+            let plan = running.plan(&format!("inv_{n}").into(), None, other("echo"), defaults);
+            assert!(matches!(plan, Plan::Call(..)), "{plan:?}");
+        }
+        let Plan::Fail(why) = running.plan(&"late".into(), None, other("echo"), defaults) else { panic!() };
+        assert!(why.starts_with("action_failed: 64 actions"), "{why}");
+        assert_eq!(running.clear().len(), CALLS_MAX, "all but the spawn");
+    }
+
+    #[test]
     fn what_is_missing_is_a_typed_failure() {
         for (action, failure) in [
             (asked(None, Some("cat")), "spawn_missing_agent_name"),
             (asked(Some("a"), None), "spawn_missing_cli"),
             (Action::Release { name: None, reason: None }, "release_missing_agent_name"),
-            (other("dance"), "handler_unavailable"),
         ] {
             assert_eq!(plan(action), Plan::Fail(failure.to_owned()));
         }
+        assert_eq!(plan(other("dance")), Plan::Unavailable);
         let Plan::Fail(text) = plan(asked(Some("../evil"), Some("cat"))) else { panic!("planned") };
         assert!(text.starts_with("spawn_failed: "), "{text}");
     }

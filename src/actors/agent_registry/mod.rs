@@ -6,6 +6,7 @@
 //!                        ◀─Started─────── pty_worker
 //! http ◀─Spawned─
 //! node_session ─Invoke─▶ the same path ─InvocationEnded─▶ node_session
+//!              ─Invoke─▶ a command, or the sidecar's handler: the same
 //! ```
 //!
 //! What is to be done when is the [`saga`]'s decision; here it is done. An agent's token, id and ways to its
@@ -15,6 +16,7 @@
 //! the asker is told, and what had been begun is undone. An exit that was lost with the failed turn is found
 //! in the worker's own view.
 
+mod calls;
 mod command;
 mod deeds;
 mod ends;
@@ -24,6 +26,7 @@ mod location;
 mod restart;
 mod saga;
 mod session;
+mod sidecar;
 mod stillness;
 #[cfg(test)]
 mod tests;
@@ -46,6 +49,7 @@ use self::{
     invocations::{Defaults, Plan, Running, cut_short},
     location::{Local, claimed},
     saga::{Event as Happened, Phase, Saga},
+    sidecar::Place,
 };
 use crate::{
     config::{CommandLine, DeclaredAction},
@@ -66,7 +70,7 @@ use crate::{
         send::SendMessage,
         session::{
             Absent, DeregisterAgent, Dialect, InventoryItem, LocationConflict, RegisterAgent, Registration,
-            SessionDown, SessionUp, SetInventory,
+            SessionDown, SessionUp, SetInventory, SetOffer,
         },
         spawn::{
             AgentDoors, AgentPhase, AgentView, BuildRooms, CloseRooms, FindAgent, ListAgents, Origin, Rooms,
@@ -137,6 +141,7 @@ pub struct RegistryDoors {
     pub inventory: Post<SetInventory>,
     pub absent: Post<Absent>,
     pub invocation_ended: Post<InvocationEnded>,
+    pub offer: Post<SetOffer>,
     pub build: Post<BuildRooms>,
     pub close: Post<CloseRooms>,
     pub publish: Post<Publish>,
@@ -162,6 +167,7 @@ pub struct AgentRegistry {
     /// Agents of an earlier broker process that was killed: their mail waits at the engine.
     absent: HashMap<AgentName, AgentId>,
     running: Running,
+    sidecar: Place,
     presence: Presence,
     /// Spawns that wait for the first session.
     waiting: Vec<(AgentName, Birth)>,
@@ -254,6 +260,7 @@ impl AgentRegistry {
             past,
             absent,
             running: Running::default(),
+            sidecar: Place::default(),
             presence: Presence::Coming,
             waiting: Vec::new(),
             owed: VecDeque::new(),
@@ -326,6 +333,7 @@ impl AgentRegistry {
                 agent_id: registration.agent_id.clone(),
                 name: entry.spec.name.clone(),
                 invocation: match &entry.origin {
+                    // A sidecar's spawn is no result yet.
                     Origin::Engine(id) if entry.saga.phase() == Phase::Starting => Some(id.clone()),
                     _ => None,
                 },
@@ -399,6 +407,9 @@ impl AgentRegistry {
             ("spawned", self.births.to_string()),
             ("crashed", self.crashes.to_string()),
             ("restarted", self.restarts.to_string()),
+            ("sidecar", self.sidecar.name().to_owned()),
+            ("handlers", self.sidecar.offered_names()),
+            ("calls", self.running.calls().to_string()),
         ]));
     }
 }
@@ -704,7 +715,7 @@ impl Handler<Invoke> for AgentRegistry {
         let Invoke { invocation, action } = invoke;
         let known = self.journal.invocation(&invocation);
         let RegistryConfig { cwd, channels, handlers, actions, .. } = &self.config;
-        let defaults = Defaults { cwd, channels, handlers, actions };
+        let defaults = Defaults { cwd, channels, handlers, actions, sidecar: &self.sidecar };
         match self.running.plan(&invocation, known, action, defaults) {
             Plan::Ignore => {}
             Plan::Repeat(result) => {
@@ -712,6 +723,8 @@ impl Handler<Invoke> for AgentRegistry {
                 self.doors.invocation_ended.tell(InvocationEnded { invocation, result }).ok();
             }
             Plan::Fail(why) => self.answer_invocation(invocation, InvocationResult::Failed(why)),
+            Plan::Unavailable => self.unavailable(invocation),
+            Plan::Call(sidecar, call) => self.call(sidecar, call, ctx),
             Plan::Run { action, declared, input } => {
                 info!(action, %invocation, "running a declared action");
                 let kept = self.keep_result(&invocation, cut_short());

@@ -1,6 +1,7 @@
 //! The room with ears at its doors: what it says to whom, and in which order.
 
 mod sessions;
+mod sidecar;
 
 use std::sync::Mutex;
 
@@ -38,6 +39,7 @@ enum Told {
     Deregister(DeregisterAgent),
     Inventory(SetInventory),
     Ended(InvocationEnded),
+    Offer(SetOffer),
     Build(Box<BuildRooms>),
     Close,
     Terminate,
@@ -66,6 +68,7 @@ hears! {
     DeregisterAgent => |said| Told::Deregister(said);
     SetInventory => |said| Told::Inventory(said);
     InvocationEnded => |said| Told::Ended(said);
+    SetOffer => |said| Told::Offer(said);
     BuildRooms => |said| Told::Build(Box::new(said));
     CloseRooms => |_said| Told::Close;
     Terminate => |_said| Told::Terminate;
@@ -146,6 +149,7 @@ impl House {
             inventory: post(&ears),
             absent: post(&ears),
             invocation_ended: post(&ears),
+            offer: post(&ears),
             build: post(&ears),
             close: post(&ears),
             publish: post(&ears),
@@ -260,6 +264,7 @@ fn what(told: &Told) -> &'static str {
         Told::Deregister(_) => "a deregistration",
         Told::Inventory(_) => "an inventory",
         Told::Ended(_) => "a result",
+        Told::Offer(_) => "an offer",
         Told::Build(_) => "rooms",
         Told::Close => "the closing of rooms",
         Told::Terminate => "the end of a process",

@@ -55,6 +55,7 @@ impl NodeSession {
         if link.retry_at.is_some_and(|at| at <= now) {
             self.flush();
         }
+        self.offer_on_time(now);
         let Some(link) = &mut self.link else { return };
         if link.pulse.beat(now) {
             // A cursor may have dropped a frame unacked on its own.
@@ -84,7 +85,8 @@ impl NodeSession {
         let live = self.machine.is_live();
         let of_link = self.link.as_ref().filter(|_| live).map(|link| {
             let facts = self.facts();
-            [link.pending.deadline(), link.retry_at, link.room_at]
+            let offered = link.offering.as_ref().map(|offering| offering.until);
+            [link.pending.deadline(), link.retry_at, link.room_at, offered]
                 .into_iter()
                 .flatten()
                 .fold(link.pulse.deadline().min(link.replay.deadline(now, facts)), Instant::min)

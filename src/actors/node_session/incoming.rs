@@ -114,6 +114,9 @@ impl NodeSession {
             self.step(ctx, Event::Replied { id: &reply.id });
             return;
         }
+        if self.offer_replied(reply) {
+            return;
+        }
         let Some(link) = &mut self.link else { return };
         if link.replay.answered(&reply.id) {
             self.pump(ctx);
@@ -173,6 +176,9 @@ impl NodeSession {
         if !self.machine.is_live() {
             let EngineError { id, code, message, .. } = &error;
             self.step(ctx, Event::Errored { id, code, message });
+            return;
+        }
+        if self.offer_errored(&error) {
             return;
         }
         let Some(link) = &mut self.link else { return };

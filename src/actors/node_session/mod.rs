@@ -16,12 +16,13 @@
 //!
 //! A restart forgets the socket, the token, the outbox, the open registrations (answered as offline) and the
 //! timers. It keeps: the routes, the inventory, who waits for a replay, what is owed to the engine
-//! (deregistrations, results), the dialect, the refused token generation, the epoch, and the counters.
+//! (deregistrations, results), what the sidecar handles, the dialect, the refused token generation, the epoch, and the counters.
 
 mod clock;
 mod incoming;
 #[cfg(test)]
 mod model;
+mod offering;
 mod outbox;
 mod outgoing;
 mod page;
@@ -48,6 +49,7 @@ use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use self::{
+    offering::Offering,
     outbox::Outbox,
     pending::Pending,
     phase::{Effect, Event, Handshake, Machine},
@@ -166,6 +168,7 @@ struct Link {
     pulse: Pulse,
     replay: Replay,
     pending: Pending<Waiter>,
+    offering: Option<Offering>,
     /// A flush is under way at the end of this turn of the actor.
     flushing: bool,
     /// When the writer is offered again what it refused.
@@ -319,6 +322,7 @@ impl NodeSession {
             pulse: Pulse::new(now, self.timings.heartbeat, self.timings.silence),
             replay: Replay::new(now, self.timings.sync),
             pending: Pending::default(),
+            offering: None,
             flushing: false,
             retry_at: None,
             room_at: None,
@@ -341,6 +345,9 @@ impl NodeSession {
         self.sync(now);
         let beat = self.words.heartbeat(dialect, self.inventory.len());
         self.send(beat);
+        if self.words.offered() > 0 {
+            self.make_offer(None);
+        }
         for frame in std::mem::take(&mut self.owed) {
             self.send(frame);
         }

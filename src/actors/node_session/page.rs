@@ -30,6 +30,7 @@ impl NodeSession {
         }
         facts.push(("inventory", self.inventory.len().to_string()));
         facts.push(("routes", self.routes.len().to_string()));
+        facts.push(("handlers_offered", self.words.offered().to_string()));
         if let Some(link) = &self.link {
             facts.push(("registrations_open", link.pending.len().to_string()));
             facts.push(("outbox", link.outbox.len().to_string()));

@@ -8,6 +8,7 @@ mod house;
 mod invocations;
 mod leaving;
 mod liveness;
+mod offers;
 mod registrations;
 
 use std::{

@@ -7,14 +7,16 @@ use crate::{
     ids::AgentName,
     messages::{
         invoke::{InvocationEnded, InvocationResult},
-        session::{DeregisterAgent, Dialect, InventoryItem, RegisterAgent},
+        session::{DeregisterAgent, Dialect, InventoryItem, OfferRefused, RegisterAgent},
+        sidecar::{HandlerSpec, Offer},
         token::TokenGrant,
     },
     wire::{
         codes::CURSOR_CAPABILITY,
         frames::{
             ActionResult, AgentDeregister, AgentRecover, AgentRegister, BrokerFrame, Capability,
-            InventoryAgent, InventorySync, Load, NodeDeregister, NodeHeartbeat, NodeRegister, Provider,
+            InventoryAgent, InventorySync, Load, NodeDeregister, NodeHeartbeat, NodeRegister, NodeRegistered,
+            Provider,
         },
     },
 };
@@ -32,6 +34,8 @@ pub(super) struct Words {
     actions: Vec<String>,
     max_agents: u32,
     tags: Vec<String>,
+    /// What a sidecar handles beside that.
+    offer: Offer,
     /// One per process, never stored: it tells a quick restart from a second broker.
     instance: String,
 }
@@ -45,22 +49,77 @@ impl Words {
         tags: Vec<String>,
         instance: String,
     ) -> Self {
-        Self { harnesses, actions, max_agents, tags, instance }
+        Self { harnesses, actions, max_agents, tags, offer: Offer::default(), instance }
     }
 
-    /// `node.register`
+    /// Takes over what a sidecar handles. True when that is something else than before.
+    pub(super) fn offer(&mut self, offer: Offer) -> bool {
+        let changed = self.offer != offer;
+        self.offer = offer;
+        changed
+    }
+
+    /// How many handlers a sidecar has ready.
+    pub(super) fn offered(&self) -> usize {
+        self.offer.handlers.len()
+    }
+
+    /// Why the engine does not take one of them, if it says so.
+    pub(super) fn refused(&self, node: &NodeRegistered) -> Option<OfferRefused> {
+        let is_offered = |name: &str| self.offer.handlers.iter().any(|handler| handler.name == name);
+        let mut said = node.accepted_capabilities.iter();
+        let refused = said.find(|said| !said.accepted && is_offered(&said.name))?;
+        let code = refused.reason.clone().unwrap_or_else(|| "not_accepted".to_owned());
+        Some(OfferRefused::Engine { code, message: format!("it does not take `{}`", refused.name) })
+    }
+
+    /// `node.register` of what this node runs by itself.
     pub(super) fn register(&self, id: String, form: Dialect, grant: &TokenGrant) -> BrokerFrame {
+        let capabilities = self.capabilities(form);
+        self.register_as(id, form, grant, capabilities, self.max_agents, self.tags.clone())
+    }
+
+    /// `node.register` of that and of what the sidecar handles.
+    pub(super) fn register_all(&self, id: String, form: Dialect, grant: &TokenGrant) -> BrokerFrame {
+        let mut capabilities = self.capabilities(form);
+        for handler in &self.offer.handlers {
+            // A harness that the node can run by itself is offered once.
+            capabilities.retain(|own| own.name != handler.name);
+            capabilities.push(handled(handler, form));
+        }
+        let tags = [&self.tags[..], &self.offer.tags[..]].concat();
+        self.register_as(id, form, grant, capabilities, self.most_agents(), tags)
+    }
+
+    fn register_as(
+        &self,
+        id: String,
+        form: Dialect,
+        grant: &TokenGrant,
+        capabilities: Vec<Capability>,
+        max_agents: u32,
+        tags: Vec<String>,
+    ) -> BrokerFrame {
         BrokerFrame::NodeRegister(NodeRegister {
             id: Some(id),
             name: grant.node_name.to_string(),
             node_id: grant.node_id.to_string(),
             provider: self.provider(form),
-            capabilities: self.capabilities(form),
-            max_agents: u64::from(self.max_agents),
-            tags: self.tags.clone(),
+            capabilities,
+            max_agents: u64::from(max_agents),
+            tags,
             version: VERSION.to_owned(),
             ..NodeRegister::default()
         })
+    }
+
+    /// A sidecar may lower the limit; 0 is none.
+    fn most_agents(&self) -> u32 {
+        match (self.max_agents, self.offer.max_agents.unwrap_or(0)) {
+            (own, 0) => own,
+            (0, its) => its,
+            (own, its) => own.min(its),
+        }
     }
 
     /// A 5.0 engine makes a workspace-wide action of everything that is not `spawn:…`, a newer one of everything
@@ -86,7 +145,7 @@ impl Words {
 
     /// `node.heartbeat`
     pub(super) fn heartbeat(&self, dialect: Dialect, agents: usize) -> BrokerFrame {
-        let load = match self.max_agents {
+        let load = match self.most_agents() {
             0 => 0.0,
             most => agents as f64 / f64::from(most),
         };
@@ -94,7 +153,9 @@ impl Words {
             provider: self.provider(dialect),
             load: Some(Load::clamped(load)),
             active_agents: agents as u64,
-            handlers_live: !(self.harnesses.is_empty() && self.actions.is_empty()),
+            handlers_live: !(self.harnesses.is_empty()
+                && self.actions.is_empty()
+                && self.offer.handlers.is_empty()),
             ..NodeHeartbeat::default()
         })
     }
@@ -102,6 +163,19 @@ impl Words {
     /// `node.deregister`
     pub(super) fn deregister(&self, dialect: Dialect) -> BrokerFrame {
         BrokerFrame::NodeDeregister(NodeDeregister { id: None, provider: self.provider(dialect) })
+    }
+}
+
+/// A spawn never becomes an action of the workspace, and a newer engine is told so.
+fn handled(handler: &HandlerSpec, form: Dialect) -> Capability {
+    let name = handler.name.as_str();
+    let capability = match form {
+        Dialect::V6 if name.starts_with("spawn:") => Capability::capacity(name),
+        Dialect::V5 | Dialect::V6 => Capability::plain(name),
+    };
+    match &handler.metadata {
+        Some(metadata) => capability.described(metadata),
+        None => capability,
     }
 }
 
@@ -180,7 +254,7 @@ pub(super) fn result(ended: InvocationEnded) -> BrokerFrame {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ids::Generation, messages::Reply};
+    use crate::{ids::Generation, messages::Reply, wire::frames::AcceptedCapability};
 
     fn words() -> Words {
         Words::new(vec!["otter".to_owned(), "plain".to_owned()], vec![], 4, vec![], "proc-1".to_owned())
@@ -268,6 +342,68 @@ mod tests {
             let BrokerFrame::NodeHeartbeat(beat) = words.heartbeat(form, 0) else { panic!() };
             assert!(beat.handlers_live);
         }
+    }
+
+    #[test]
+    fn a_sidecars_handlers_stand_beside_the_nodes_own_and_may_lower_its_limit() {
+        let handler = |name: &str, metadata: Option<&str>| HandlerSpec {
+            name: name.to_owned(),
+            metadata: metadata.map(str::to_owned),
+        };
+        let offer = Offer {
+            handlers: vec![
+                handler("spawn:plain", Some(r#"{"cli":"x"}"#)),
+                handler("echo", Some("no object")),
+            ],
+            max_agents: Some(2),
+            tags: vec!["dry".to_owned()],
+        };
+        for form in [Dialect::V5, Dialect::V6] {
+            let mut words = words();
+            assert!(words.offer(offer.clone()) && !words.offer(offer.clone()));
+            let BrokerFrame::NodeRegister(own) = words.register("r".into(), form, &grant()) else { panic!() };
+            assert!(!names(&own.capabilities).contains(&"echo") && own.max_agents == 4, "{form:?}");
+            let frame = words.register_all("r".into(), form, &grant());
+            let BrokerFrame::NodeRegister(all) = &frame else { panic!() };
+            let found = |name: &str| {
+                let mut found = all.capabilities.iter().filter(|capability| capability.name == name);
+                (found.next().unwrap().clone(), found.count())
+            };
+            let (spawn, others) = found("spawn:plain");
+            assert_eq!((spawn.metadata.unwrap()["cli"].as_str(), others), (Some("x"), 0), "{form:?}");
+            assert_eq!(spawn.kind.is_some(), form == Dialect::V6);
+            let (echo, _) = found("echo");
+            assert_eq!((echo.kind, echo.metadata), (None, None));
+            assert_eq!((all.max_agents, &all.tags[..]), (2, &["dry".to_owned()][..]));
+            if form == Dialect::V5 {
+                BrokerFrame::decode_strict(&frame.encode()).unwrap();
+            }
+            let BrokerFrame::NodeHeartbeat(beat) = words.heartbeat(form, 1) else { panic!() };
+            assert_eq!(beat.load.unwrap().get(), 0.5);
+        }
+    }
+
+    #[test]
+    fn a_handler_that_the_engine_does_not_take_is_told_by_its_name() {
+        let mut words = words();
+        let handlers = vec![HandlerSpec { name: "echo".to_owned(), metadata: None }];
+        words.offer(Offer { handlers, ..Offer::default() });
+        let node = |name: &str, accepted: bool| NodeRegistered {
+            id: "node_1".into(),
+            name: "quay".to_owned(),
+            accepted_capabilities: vec![AcceptedCapability {
+                name: name.to_owned(),
+                accepted,
+                reason: Some("action_name_conflict".to_owned()),
+                ..AcceptedCapability::default()
+            }],
+        };
+        assert_eq!(words.refused(&node("echo", true)), None);
+        assert_eq!(words.refused(&node("release", false)), None, "not the sidecar's");
+        let Some(OfferRefused::Engine { code, message }) = words.refused(&node("echo", false)) else {
+            panic!()
+        };
+        assert_eq!((code.as_str(), message.as_str()), ("action_name_conflict", "it does not take `echo`"));
     }
 
     #[test]

@@ -184,6 +184,7 @@ impl Waiting {
             inventory: rooms.session.post(),
             absent: rooms.session.post(),
             invocation_ended: rooms.session.post(),
+            offer: rooms.session.post(),
             build: rooms.supervisor.post(),
             close: rooms.supervisor.post(),
             publish: rooms.hub.post(),

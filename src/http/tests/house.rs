@@ -95,6 +95,12 @@ pub(super) fn try_house(options: Options) -> Result<House, HttpError> {
         exits: rooms.post(),
         redeliver: rooms.post(),
         result: rooms.post(),
+        sidecar: SidecarDoors {
+            register: rooms.post(),
+            offer: rooms.post(),
+            end: rooms.post(),
+            gone: rooms.post(),
+        },
     };
     let server = serve(config, doors, directory, readiness.clone())?;
     Ok(House { server, script, hub, readiness, ends })

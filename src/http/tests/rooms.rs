@@ -21,6 +21,13 @@ pub(super) struct Script {
     pub(super) hold_unanswered: bool,
     /// What the agent of [`RESULT_TOKEN`] handed in: data, final, metadata.
     pub(super) results: Vec<(String, bool, Option<String>)>,
+    /// The ways to the sidecars that have registered, and their manifests.
+    pub(super) sidecars: Vec<(mpsc::Sender<Call>, Manifest)>,
+    pub(super) refuse_sidecar: Option<SidecarRefused>,
+    /// What the sidecar's calls ended with.
+    pub(super) ended_calls: Vec<(String, Result<String, String>)>,
+    /// Of spawns, in words.
+    pub(super) origins: Vec<String>,
 }
 
 pub(super) type Shared = Arc<Mutex<Script>>;
@@ -65,6 +72,7 @@ handles!(Spawn, |rooms, asked| {
         harness: "plain".into(),
         warning: None,
     };
+    lock(&rooms.script).origins.push(format!("{:?}", asked.origin));
     lock(&rooms.script).spawns.push(asked.spec);
     asked.reply.send(refused.map_or(Ok(spawned), Err));
 });
@@ -125,6 +133,23 @@ handles!(RedeliverLetters, |rooms, asked| {
     };
     let tried = lock(&rooms.script).letters.iter().filter(wanted).map(tried).collect();
     asked.reply.send(tried);
+});
+handles!(RegisterSidecar, |rooms, asked| {
+    let mut script = lock(&rooms.script);
+    script.sidecars.push((asked.calls, asked.manifest));
+    let id = SidecarId(script.sidecars.len() as u64);
+    asked.reply.send(script.refuse_sidecar.clone().map_or(Ok(id), Err));
+});
+handles!(OfferHandlers, |rooms, asked| {
+    asked.reply.send(lock(&rooms.script).refuse_sidecar.clone().map_or(Ok(()), Err));
+});
+handles!(EndCall, |rooms, asked| {
+    lock(&rooms.script).ended_calls.push((asked.invocation.to_string(), asked.outcome));
+    asked.reply.send(Ok(()));
+});
+handles!(SidecarGone, |rooms, asked| {
+    rooms.ends.send(format!("sidecar {}", asked.sidecar)).unwrap();
+    asked.reply.send(());
 });
 handles!(Input, |rooms, asked| {
     let taken = asked.bytes.len();

@@ -75,6 +75,12 @@ impl Capability {
         Self { name: name.into(), kind: Some("capacity".to_owned()), ..Self::default() }
     }
 
+    /// The same with this JSON object about it; what is none says nothing.
+    #[must_use]
+    pub fn described(self, json: &str) -> Self {
+        Self { metadata: serde_json::from_str(json).ok(), ..self }
+    }
+
     fn too_new(&self) -> Option<&'static str> {
         first_set([("global", self.global.is_some()), ("queue", self.queue.is_some())])
     }
