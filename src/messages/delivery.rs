@@ -15,7 +15,7 @@ use std::sync::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Reply, hold::DeliveryMode, told};
+use super::{Answer, Reply, hold::DeliveryMode, told};
 use crate::ids::{AgentId, AgentName, DeliveryId, Epoch, Generation, MsgId, Seq};
 
 /// How the sender wants a message to reach a busy agent.
@@ -151,7 +151,7 @@ pub enum Rung {
 
 /// delivery_cursor -> pty_worker: put this into the terminal. Refused silently (and counted) when its
 /// attempt is older than one already seen.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Inject {
     /// Which delivery.
     pub delivery_id: DeliveryId,
@@ -165,6 +165,9 @@ pub struct Inject {
     pub reached: Option<Rung>,
     /// The journal shows an earlier attempt whose end is unknown: say so in the header.
     pub redelivered: bool,
+    /// To be waited for before the first byte is typed: the mark of this attempt has reached the kernel, so that a
+    /// kill of this process leaves it. `None` when it has.
+    pub marked: Option<Answer<()>>,
 }
 
 /// delivery_cursor -> pty_worker: forget what is queued and not begun.

@@ -32,7 +32,7 @@ use super::{CursorState, DeadLetter, LiveAgent, Record, segment, segment::Segmen
 use crate::{
     ids::{AgentId, AgentName, InvocationId},
     messages::{
-        Reply, Unanswered,
+        Answer, Reply,
         delivery::Journalled,
         invoke::InvocationResult,
         lifecycle::{ActorId, ActorKind},
@@ -243,7 +243,7 @@ impl Journal {
 
     /// Resolves once this ticket's record has reached the kernel: a SIGKILL of this process no longer takes it along.
     /// `None` when it has, and while the disk refuses, for then nobody knows how long that would take.
-    pub fn written(&self, ticket: Ticket) -> Option<impl Future<Output = Result<(), Unanswered>> + 'static> {
+    pub fn written(&self, ticket: Ticket) -> Option<Answer<()>> {
         let mut shared = self.hold.inner.lock();
         if ticket <= shared.written || shared.failure.is_some() {
             return None;

@@ -79,7 +79,7 @@ pub(super) enum Effect {
     Append(Record),
     /// Into the journal too, but nothing waits for the disk: it need only outlive the process.
     Trace(Record),
-    /// To the worker.
+    /// To the worker, which types nothing of it before the traces so far have outlived the process.
     Inject(Inject),
     /// The worker is to give back what it has not begun; answered by [`Event::TakenBack`].
     TakeBack,

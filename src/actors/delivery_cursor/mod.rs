@@ -82,13 +82,6 @@ pub struct CursorDoors {
 /// Who is told that messages are held, once the worker has given back what it had not begun.
 type Holder = (Reply<Result<ModeSet, ModeConflict>>, ModeSet);
 
-/// For the worker.
-enum Order {
-    Inject(Inject),
-    /// Give back what is not begun, and tell whoever holds the messages back.
-    TakeBack(Option<Holder>),
-}
-
 /// One agent's mailbox. See the module.
 pub struct DeliveryCursor {
     life: Lifeline,
@@ -104,10 +97,6 @@ pub struct DeliveryCursor {
     waited: VecDeque<(u64, Ticket)>,
     /// The trace of the newest try.
     traced: Ticket,
-    /// What the worker is told once this ticket's record cannot be lost with this process any more, in order.
-    orders: VecDeque<(Ticket, Order)>,
-    /// The record of the first of them is waited for.
-    tracing: bool,
     /// The journal was asked to tell.
     notified: bool,
     wake: Option<(Instant, SpawnHandle)>,
@@ -165,8 +154,6 @@ impl DeliveryCursor {
             mark: 1,
             waited,
             traced: Ticket(0),
-            orders: VecDeque::new(),
-            tracing: false,
             notified: false,
             wake: None,
             in_hand: None,
@@ -198,8 +185,6 @@ impl DeliveryCursor {
         self.out.clear();
         self.wake = None;
         self.notified = false;
-        self.orders.clear();
-        self.tracing = false;
         self.mark = 1;
         self.waited = VecDeque::from([(1, self.journal.last_ticket())]);
         let origin = Origin {
@@ -244,7 +229,6 @@ impl DeliveryCursor {
             self.carry_out_one(effect, holder, at, ctx);
         }
         self.out = effects;
-        self.hand_over(ctx);
         self.await_disk(ctx);
         self.set_wake(at, ctx);
         self.life.detail(Detail::Cursor(self.book.view()));
@@ -265,10 +249,12 @@ impl DeliveryCursor {
                 self.waited.push_back((self.mark, self.journal.append(record)));
             }
             Effect::Trace(record) => self.traced = self.journal.append(record),
-            Effect::Inject(inject) => self.orders.push_back((self.traced, Order::Inject(inject))),
-            Effect::TakeBack => {
-                self.orders.push_back((self.traced, Order::TakeBack(holder.take())));
+            Effect::Inject(mut inject) => {
+                // A try that the journal lost in a kill of this process would be repeated without a word of warning.
+                inject.marked = self.journal.written(self.traced);
+                self.doors.inject.tell(inject).ok();
             }
+            Effect::TakeBack => self.take_back(holder.take(), ctx),
             Effect::Ack(up_to) => {
                 let (agent_id, agent) = (self.config.agent_id.clone(), self.config.name.clone());
                 self.doors.ack.tell(Ack { agent_id, agent, up_to }).ok();
@@ -309,32 +295,6 @@ impl DeliveryCursor {
                     count,
                     reason,
                 });
-            }
-        }
-    }
-
-    /// Hands the worker what has its trace in the kernel: a try that the journal lost in a kill of this process would
-    /// be repeated without a word of warning.
-    fn hand_over(&mut self, ctx: &mut Context<Self>) {
-        while let Some((ticket, _)) = self.orders.front()
-            && !self.tracing
-        {
-            if let Some(written) = self.journal.written(*ticket) {
-                self.tracing = true;
-                ctx.spawn(written.into_actor(self).map(|_, cursor, ctx| {
-                    // A journal that has ended ends the house.
-                    cursor.tracing = false;
-                    cursor.hand_over(ctx);
-                }));
-                return;
-            }
-            match self.orders.pop_front() {
-                Some((_, Order::Inject(inject))) => {
-                    // Nobody takes it when the house is ending, and the engine keeps what has no ack.
-                    self.doors.inject.tell(inject).ok();
-                }
-                Some((_, Order::TakeBack(holder))) => self.take_back(holder, ctx),
-                None => {}
             }
         }
     }
@@ -544,8 +504,6 @@ impl Handler<WorkerUp> for DeliveryCursor {
     fn handle(&mut self, worker: WorkerUp, ctx: &mut Context<Self>) {
         let _turn = self.life.turn();
         self.worker = Some(worker);
-        // Those were meant for the one before; the book hands them over anew.
-        self.orders.retain(|(_, order)| matches!(order, Order::TakeBack(_)));
         self.step(Event::WorkerUp(worker), ctx);
     }
 }

@@ -518,7 +518,7 @@ impl Run {
             return;
         }
         let nth = nth % self.queue.len();
-        let Inject { delivery_id, attempt, .. } = self.queue[nth].clone();
+        let (delivery_id, attempt) = (self.queue[nth].delivery_id.clone(), self.queue[nth].attempt);
         let step = match say {
             Say::Written => InjectStep::Reached(Rung::Written),
             Say::Landed => InjectStep::Reached(Rung::Landed),

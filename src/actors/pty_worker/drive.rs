@@ -11,7 +11,7 @@ use std::{
 use actix::{ActorFuture, Context};
 use tokio::time::Sleep;
 
-use super::{PtyWorker, ROUNDS, Turn, live::Live, transcript::Looked};
+use super::{PtyWorker, ROUNDS, Turn, intake::Cleared, live::Live, transcript::Looked};
 use crate::pty::{ExitStatus, Terminal};
 
 type Wait<T> = Pin<Box<dyn Future<Output = T>>>;
@@ -23,6 +23,8 @@ pub(super) struct Drive {
     drained: Option<Wait<io::Result<()>>>,
     exited: Option<Wait<ExitStatus>>,
     looked: Option<Wait<Looked>>,
+    /// What the next message waits for.
+    cleared: Option<Wait<Cleared>>,
     sleep: Pin<Box<Sleep>>,
 }
 
@@ -35,6 +37,7 @@ impl Drive {
             drained: None,
             exited: Some(Box::pin(async move { process.exited().await })),
             looked: None,
+            cleared: None,
             sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
         }
     }
@@ -72,6 +75,18 @@ impl Drive {
     fn poll_looked(&mut self, task: &mut Task<'_>) -> Option<Looked> {
         ended(&mut self.looked, task)
     }
+
+    /// Takes messages in until one must wait.
+    fn poll_intake(&mut self, worker: &mut PtyWorker, task: &mut Task<'_>) {
+        // Bounded: whatever is waited for belongs to one message, and those are bounded by the window.
+        loop {
+            if self.cleared.is_none() {
+                self.cleared = worker.take_in().map(|wait| Box::pin(wait) as Wait<Cleared>);
+            }
+            let Some(cleared) = ended(&mut self.cleared, task) else { return };
+            worker.cleared(cleared);
+        }
+    }
 }
 
 /// What a future has come to, which is then forgotten.
@@ -105,6 +120,7 @@ impl ActorFuture<PtyWorker> for Drive {
             if let Some(looked) = drive.poll_looked(task) {
                 worker.looked_at_transcript(looked, now);
             }
+            drive.poll_intake(worker, task);
             let Some(live) = &worker.live else { return Poll::Ready(()) };
             let draining = live.exit.as_ref().is_some_and(|drain| !drain.swept && drain.look_at <= now);
             let mut more = false;

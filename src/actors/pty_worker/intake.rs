@@ -1,19 +1,24 @@
-//! Messages on their way to the desk. One whose body is too long to be typed waits until the whole of it is in
-//! a file, and what comes after it waits behind it: nothing overtakes.
+//! Messages on their way to the desk. Each waits until the mark of its attempt has reached the kernel, and one whose
+//! body is too long to be typed until the whole of it is in a file. What comes after it waits behind it: nothing
+//! overtakes.
 
 use std::collections::VecDeque;
 
+use super::frame::Whole;
 use crate::{
     ids::DeliveryId,
-    messages::delivery::{Inject, Note},
+    messages::{
+        Answer,
+        delivery::{Inject, Note},
+    },
 };
 
 /// The queue.
 #[derive(Debug, Default)]
 pub(super) struct Intake {
     waiting: VecDeque<Inject>,
-    /// The first one's body is being kept.
-    keeping: bool,
+    /// Something is waited for before the first one may go on.
+    held_up: bool,
 }
 
 /// What is to be done next.
@@ -21,10 +26,21 @@ pub(super) struct Intake {
 pub(super) enum Next {
     /// To the desk.
     Pass(Inject),
+    /// Wait for this, then say [`Intake::marked`].
+    Mark(Answer<()>),
     /// Keep this text, then say [`Intake::kept`].
     Keep(DeliveryId, String),
     /// Nothing now.
     Wait,
+}
+
+/// What was waited for.
+#[derive(Debug)]
+pub(super) enum Cleared {
+    /// The mark of the first one has reached the kernel.
+    Marked,
+    /// The body of this one is there.
+    Kept(DeliveryId, Whole),
 }
 
 impl Intake {
@@ -35,20 +51,29 @@ impl Intake {
 
     /// What is next. `to_keep` says what to keep of a body that is too long.
     pub(super) fn next(&mut self, to_keep: impl FnOnce(&Note) -> Option<String>) -> Next {
-        if self.keeping {
+        if self.held_up {
             return Next::Wait;
         }
-        let Some(first) = self.waiting.front() else { return Next::Wait };
+        let Some(first) = self.waiting.front_mut() else { return Next::Wait };
+        if let Some(marked) = first.marked.take() {
+            self.held_up = true;
+            return Next::Mark(marked);
+        }
         if let Some(text) = to_keep(&first.note) {
-            self.keeping = true;
+            self.held_up = true;
             return Next::Keep(first.delivery_id.clone(), text);
         }
         self.waiting.pop_front().map_or(Next::Wait, Next::Pass)
     }
 
+    /// The mark has reached the kernel.
+    pub(super) fn marked(&mut self) {
+        self.held_up = false;
+    }
+
     /// The body is kept, or could not be: the message it belongs to, unless it was taken back meanwhile.
     pub(super) fn kept(&mut self, id: &DeliveryId) -> Option<Inject> {
-        self.keeping = false;
+        self.held_up = false;
         self.waiting.pop_front_if(|first| first.delivery_id == *id)
     }
 
@@ -57,7 +82,7 @@ impl Intake {
         self.waiting.drain(..).map(|inject| (inject.delivery_id, inject.attempt)).collect()
     }
 
-    /// Forgets everything: nothing is being kept for a life that has ended.
+    /// Forgets everything: nothing is waited for in a life that has ended.
     pub(super) fn begin_next_life(&mut self) {
         *self = Self::default();
     }
@@ -66,7 +91,7 @@ impl Intake {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::messages::delivery::Mode;
+    use crate::messages::{Reply, delivery::Mode};
 
     fn inject(id: &str, body: &str) -> Inject {
         let note = Note {
@@ -78,14 +103,15 @@ mod tests {
             sent_at: None,
             system: false,
         };
-        let mode = Mode::Wait;
-        Inject { delivery_id: id.into(), attempt: 1, mode, note, reached: None, redelivered: false }
+        let (mode, marked) = (Mode::Wait, None);
+        Inject { delivery_id: id.into(), attempt: 1, mode, note, reached: None, redelivered: false, marked }
     }
 
     fn step(intake: &mut Intake) -> String {
         let long = |note: &Note| (note.body.len() > 3).then(|| note.body.clone());
         match intake.next(long) {
             Next::Pass(inject) => format!("pass {}", inject.delivery_id),
+            Next::Mark(_) => "mark".into(),
             Next::Keep(id, text) => format!("keep {text} of {id}"),
             Next::Wait => "wait".into(),
         }
@@ -103,6 +129,18 @@ mod tests {
         assert_eq!(intake.kept(&"d2".into()).unwrap().delivery_id.as_str(), "d2");
         assert_eq!(step(&mut intake), "pass d3");
         assert_eq!(step(&mut intake), "keep long too of d4");
+    }
+
+    #[test]
+    fn nothing_is_passed_on_or_overtakes_before_its_mark_is_in_the_kernel() {
+        let mut intake = Intake::default();
+        intake.push(Inject { marked: Some(Reply::channel().1), ..inject("d1", "long one") });
+        intake.push(inject("d2", "hi"));
+        assert_eq!(step(&mut intake), "mark");
+        assert_eq!(step(&mut intake), "wait");
+        intake.marked();
+        assert_eq!(step(&mut intake), "keep long one of d1", "one wait at a time");
+        assert_eq!(intake.cancel().len(), 2, "neither is begun");
     }
 
     #[test]

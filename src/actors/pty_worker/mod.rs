@@ -51,7 +51,8 @@ use std::{
     time::Instant,
 };
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Supervised, WrapFuture};
+use actix::{Actor, Context, Handler, Supervised};
+use futures_util::future::Either;
 use tracing::{debug, info, warn};
 
 use crate::{
@@ -75,7 +76,7 @@ use crate::{
 
 use desk::Effect;
 use frame::Whole;
-use intake::{Intake, Next};
+use intake::{Cleared, Intake, Next};
 use live::Live;
 use output::Outlet;
 use transcript::Transcript;
@@ -291,26 +292,38 @@ impl PtyWorker {
             .min()
     }
 
-    /// Hands over what can be handed to the desk now. A body that is too long to be typed is kept first.
-    fn take_in(&mut self, ctx: &mut Context<Self>) {
+    /// Hands over what can be handed to the desk now. Comes to what the next one waits for.
+    fn take_in(&mut self) -> Option<impl Future<Output = Cleared> + 'static> {
+        let live = self.live.as_mut()?;
+        let most = live.desk.typed_max();
         loop {
-            let Some(live) = &mut self.live else { return };
-            let most = live.desk.typed_max();
             match self.intake.next(|note| frame::to_keep(&note.body, most)) {
-                Next::Wait => return,
+                Next::Wait => return None,
                 Next::Pass(inject) => live.desk.inject(inject, Whole::Nowhere),
+                Next::Mark(marked) => {
+                    return Some(Either::Left(async move {
+                        // A journal that has ended ends the house.
+                        marked.await.ok();
+                        Cleared::Marked
+                    }));
+                }
                 Next::Keep(id, text) => {
                     let kept = self.config.files.keep(&id, text);
-                    let keeping = async move { Whole::of(kept.await) };
-                    ctx.spawn(keeping.into_actor(self).map(move |whole, worker, ctx| {
-                        if let Some(inject) = worker.intake.kept(&id)
-                            && let Some(live) = &mut worker.live
-                        {
-                            live.desk.inject(inject, whole);
-                        }
-                        worker.take_in(ctx);
-                    }));
-                    return;
+                    return Some(Either::Right(async move { Cleared::Kept(id, Whole::of(kept.await)) }));
+                }
+            }
+        }
+    }
+
+    /// What the next message waited for has happened.
+    fn cleared(&mut self, cleared: Cleared) {
+        match cleared {
+            Cleared::Marked => self.intake.marked(),
+            Cleared::Kept(id, whole) => {
+                if let Some(inject) = self.intake.kept(&id)
+                    && let Some(live) = &mut self.live
+                {
+                    live.desk.inject(inject, whole);
                 }
             }
         }
@@ -413,14 +426,13 @@ impl Supervised for PtyWorker {
 impl Handler<Inject> for PtyWorker {
     type Result = ();
 
-    fn handle(&mut self, inject: Inject, ctx: &mut Context<Self>) {
+    fn handle(&mut self, inject: Inject, _: &mut Context<Self>) {
         let _turn = self.life.turn();
         // Before the start and after the end the cursor is not told to hand anything over; what it sent
         // meanwhile it learns by `WorkerUp` or `WorkerGone`.
         if let Some(live) = &mut self.live {
             live.watch.stirred(Instant::now());
             self.intake.push(inject);
-            self.take_in(ctx);
         }
     }
 }

@@ -208,8 +208,13 @@ impl Rig {
     }
 
     fn send_with(&mut self, id: &str, body: &str, reached: Option<Rung>) {
+        let inject = self.inject(id, body, reached);
+        self.child.post().tell(inject).unwrap();
+    }
+
+    fn inject(&mut self, id: &str, body: &str, reached: Option<Rung>) -> Inject {
         self.attempt += 1;
-        let inject = Inject {
+        Inject {
             delivery_id: id.into(),
             attempt: self.attempt,
             mode: Mode::Wait,
@@ -224,8 +229,8 @@ impl Rig {
             },
             reached,
             redelivered: reached.is_some(),
-        };
-        self.child.post().tell(inject).unwrap();
+            marked: None,
+        }
     }
 
     async fn proven(&self, id: &str) -> Rung {
@@ -283,6 +288,34 @@ async fn a_line_reader_gets_each_message_as_one_line_and_its_reading_is_the_proo
     assert!(rig.until(|book| book.states.first().copied()).await == (AgentState::Starting, AgentState::Idle));
     let exit = rig.end().await;
     assert_eq!((exit.signal.as_deref(), exit.by), (Some("SIGKILL"), EndedBy::Release));
+}
+
+#[actix::test]
+async fn nothing_is_typed_before_the_mark_of_its_attempt_has_reached_the_kernel() {
+    let mut rig = Rig::shell("stty -echo; while read -r l; do echo \"got<$l>\"; done", Some("plain"));
+    rig.started().await.unwrap();
+    rig.send("d1", "hello");
+    rig.proven("d1").await;
+
+    let (mark, marked) = Reply::channel();
+    let inject = Inject { marked: Some(marked), ..rig.inject("d2", "not yet", None) };
+    rig.child.post().tell(inject).unwrap();
+    rig.send("d3", "nor this");
+    // Answered after a turn in which they could have been typed.
+    rig.screen().await;
+    let forgotten = rig.child.post().ask(|reply| CancelInjections { reply }).await.unwrap();
+    assert_eq!(forgotten.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), ["d2", "d3"]);
+    mark.send(());
+
+    let (mark, marked) = Reply::channel();
+    let inject = Inject { marked: Some(marked), ..rig.inject("d2", "now", None) };
+    rig.child.post().tell(inject).unwrap();
+    rig.screen().await;
+    mark.send(());
+    rig.proven("d2").await;
+    let shown = rig.shows("now>").await;
+    assert!(!shown.plain.contains("nor this"), "{}", shown.plain);
+    rig.end().await;
 }
 
 #[actix::test]

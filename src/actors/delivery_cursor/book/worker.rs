@@ -37,6 +37,7 @@ impl Book {
                 note: note.clone(),
                 reached,
                 redelivered,
+                marked: None,
             }));
         }
         if is_to_come_back {

@@ -95,7 +95,8 @@ impl World {
         let (delivery_id, attempt) = (id.into(), self.attempt);
         let mode = if id.starts_with("steer") { Mode::Steer } else { Mode::Wait };
         let redelivered = reached.is_some();
-        self.desk.inject(Inject { delivery_id, attempt, mode, note, reached, redelivered }, Whole::Nowhere);
+        let inject = Inject { delivery_id, attempt, mode, note, reached, redelivered, marked: None };
+        self.desk.inject(inject, Whole::Nowhere);
         self.turn();
     }
 

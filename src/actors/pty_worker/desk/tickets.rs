@@ -44,7 +44,7 @@ impl Ticket {
 impl Desk {
     /// A message is handed over, with the place of its body if that is too long to be typed.
     pub(crate) fn inject(&mut self, inject: Inject, whole: Whole) {
-        let Inject { delivery_id: id, attempt, mode, note, reached, redelivered } = inject;
+        let Inject { delivery_id: id, attempt, mode, note, reached, redelivered, marked: _ } = inject;
         if let Some(ticket) = self.tickets.get_mut(&id) {
             if attempt < ticket.attempt {
                 self.stale += 1;
