@@ -8,7 +8,7 @@
 //! Two plain threads, so that what is appended while the disk is busy still reaches the kernel at once (and
 //! survives a SIGKILL of this process): `journal` writes, `journal-sync` syncs. The syncer begins as soon as
 //! something is written that somebody waits for; everything that arrives meanwhile goes into its next round
-//! (natural group commit).
+//! (natural group commit). What nobody waits for wakes it later: the writer sees to that.
 //!
 //! Nobody ever blocks on the journal: `append` changes the state in memory and returns a ticket, and
 //! [`Journalled`] tells when that ticket is on disk. When the disk refuses, the tickets stay open, so no ack
@@ -232,8 +232,11 @@ impl Journal {
         let mut shared = self.hold.inner.lock();
         if ticket > shared.synced {
             shared.waiting.push((ticket, post));
+            let is_due = shared.is_sync_due();
             drop(shared);
-            self.hold.inner.to_sync.notify_one();
+            if is_due {
+                self.hold.inner.to_sync.notify_one();
+            }
             return;
         }
         let synced = shared.synced;
@@ -446,16 +449,7 @@ impl Inner {
         loop {
             let mut shared = self.lock();
             while !shared.sealed && !shared.is_sync_due() {
-                if shared.synced >= shared.written {
-                    shared = self.to_sync.wait(shared).unwrap_or_else(PoisonError::into_inner);
-                    continue;
-                }
-                let woken = self.to_sync.wait_timeout(shared, LAZY_SYNC);
-                let (woken, wait) = woken.unwrap_or_else(PoisonError::into_inner);
-                shared = woken;
-                if wait.timed_out() {
-                    shared.overdue = shared.written;
-                }
+                shared = self.to_sync.wait(shared).unwrap_or_else(PoisonError::into_inner);
             }
             if shared.rewrite || shared.synced >= shared.written {
                 return;
@@ -549,7 +543,17 @@ impl Writer {
             if shared.closing {
                 return None;
             }
-            shared = self.inner.to_write.wait(shared).unwrap_or_else(PoisonError::into_inner);
+            if shared.written <= shared.synced.max(shared.overdue) {
+                shared = self.inner.to_write.wait(shared).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let woken = self.inner.to_write.wait_timeout(shared, LAZY_SYNC);
+            let (woken, wait) = woken.unwrap_or_else(PoisonError::into_inner);
+            shared = woken;
+            if wait.timed_out() {
+                shared.overdue = shared.written;
+                self.inner.to_sync.notify_one();
+            }
         }
     }
 
@@ -565,8 +569,12 @@ impl Writer {
                     let mut shared = self.inner.lock();
                     shared.written = upto;
                     shared.release(upto);
+                    let is_due = shared.is_sync_due();
                     drop(shared);
-                    self.inner.to_sync.notify_one();
+                    // The syncer takes a core of whoever waits for this record, so it is not woken for nothing.
+                    if is_due {
+                        self.inner.to_sync.notify_one();
+                    }
                     return true;
                 }
                 Err(error) => self.inner.failed("write", &error),
