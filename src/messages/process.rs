@@ -165,6 +165,9 @@ pub struct ExitRecord {
     pub last_delivery: Option<DeliveryId>,
     /// Messages at its terminal that had no proof yet: the engine keeps them.
     pub pending: usize,
+    /// Those of them that stood in its composer, or were on their way into it.
+    #[serde(default)]
+    pub unproven: Vec<DeliveryId>,
     /// The most memory that it, or a process of its tree that it waited for, ever had resident; in bytes.
     pub peak_memory: Option<u64>,
     /// Other processes of its tree that had to be ended.
@@ -195,6 +198,7 @@ impl ExitRecord {
             last_output: String::new(),
             last_delivery: None,
             pending: 0,
+            unproven: Vec::new(),
             peak_memory: None,
             swept: Vec::new(),
         }

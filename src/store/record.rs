@@ -44,6 +44,13 @@ pub enum Record {
         /// How far.
         rung: Rung,
     },
+    /// An agent's program ended by itself with these in its composer, or on their way into it.
+    ReaderDied {
+        /// Whose.
+        agent: AgentId,
+        /// Which.
+        deliveries: Vec<DeliveryId>,
+    },
     /// A delivery is at its end and will never be injected (again).
     Settled {
         /// Whose.

@@ -51,6 +51,9 @@ pub struct Attempt {
     pub attempt: u32,
     /// How far it came, as far as is known.
     pub rung: Option<Rung>,
+    /// Programs that ended by themselves while they had it, without a proof.
+    #[serde(default)]
+    pub deaths: u32,
 }
 
 impl CursorState {
@@ -61,8 +64,17 @@ impl CursorState {
                 self.move_to(self.position.map_or(at.0, |here| here.0.max(at.0)));
             }
             Record::Handed { delivery, seq, attempt, .. } => {
-                let rung = self.unfinished.get(delivery).and_then(|before| before.rung);
-                self.unfinished.insert(delivery.clone(), Attempt { seq: *seq, attempt: *attempt, rung });
+                let before = self.unfinished.get(delivery);
+                let (rung, deaths) = before.map_or((None, 0), |before| (before.rung, before.deaths));
+                let attempt = Attempt { seq: *seq, attempt: *attempt, rung, deaths };
+                self.unfinished.insert(delivery.clone(), attempt);
+            }
+            Record::ReaderDied { deliveries, .. } => {
+                for delivery in deliveries {
+                    if let Some(attempt) = self.unfinished.get_mut(delivery) {
+                        attempt.deaths += 1;
+                    }
+                }
             }
             Record::Reached { delivery, rung, .. } => {
                 if let Some(attempt) = self.unfinished.get_mut(delivery) {
@@ -154,6 +166,7 @@ impl State {
             Record::Seeded { agent, .. }
             | Record::Handed { agent, .. }
             | Record::Reached { agent, .. }
+            | Record::ReaderDied { agent, .. }
             | Record::Settled { agent, .. }
             | Record::GapSkipped { agent, .. }
             | Record::Cursor { agent, .. } => self.cursor_mut(agent).apply(record),
@@ -364,6 +377,10 @@ pub(super) mod tests {
                 agent: agent(n),
                 delivery: format!("del_{seq}").into(),
                 rung: Rung::Landed,
+            }),
+            1 => (0u8..3, seq()).prop_map(|(n, seq)| Record::ReaderDied {
+                agent: agent(n),
+                deliveries: vec![format!("del_{seq}").into()],
             }),
             6 => (0u8..3, seq(), outcome).prop_map(|(n, seq, outcome)| Record::Settled {
                 agent: agent(n),

@@ -22,6 +22,7 @@ mod first_starts;
 mod killed_at_calls;
 mod mcp;
 mod panics;
+mod poison;
 mod presence;
 mod program_interface;
 mod restart;

@@ -154,9 +154,16 @@ impl AgentRegistry {
         }
     }
 
-    /// Keeps an end for a person who looks later.
+    /// Keeps an end for a person who looks later, and for the next cursor what it may have died of.
     fn write_down(&self, name: &AgentName, exit: &ExitRecord) {
         let Some(entry) = self.agents.get(name) else { return };
+        if let Some(registration) = &entry.registration
+            && exit.by == EndedBy::Itself
+            && !exit.unproven.is_empty()
+        {
+            let (agent, deliveries) = (registration.agent_id.clone(), exit.unproven.clone());
+            self.journal.append(Record::ReaderDied { agent, deliveries });
+        }
         self.journal.append(Record::AgentExited(Box::new(PastExit {
             name: name.clone(),
             program: entry.spec.program.clone(),
@@ -180,6 +187,7 @@ fn never_ran() -> ExitRecord {
         last_output: String::new(),
         last_delivery: None,
         pending: 0,
+        unproven: Vec::new(),
         peak_memory: None,
         swept: Vec::new(),
     }

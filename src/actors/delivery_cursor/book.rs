@@ -35,6 +35,11 @@ pub(super) const AHEAD_MAX: usize = 512;
 /// Times a delivery is handed over before it is a dead letter. Waiting for a busy agent is not a try.
 pub(super) const ATTEMPTS_MAX: u32 = 20;
 
+/// Programs that end by themselves with a delivery in their composer before it is a dead letter. One such end may be
+/// chance, and may be the work of another message in the same paste; the second try goes alone. A third would make
+/// three ends in a row at the start, which are a crash loop and cost the agent its life.
+pub(super) const DEATHS_MAX: u32 = 2;
+
 /// The moment of a step.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moment {
@@ -144,6 +149,8 @@ pub(super) struct Held {
     attempts: u32,
     /// Attempts of this life of the broker that the worker gave back before it began them.
     taken_back: u32,
+    /// Programs of this agent that ended by themselves while they had it, without a proof.
+    deaths: u32,
     rung: Option<Rung>,
     /// An earlier try ended nobody knows how.
     uncertain: bool,
@@ -161,6 +168,7 @@ impl Held {
             since_ms: at.wall_ms,
             attempts: 0,
             taken_back: 0,
+            deaths: 0,
             rung: None,
             uncertain: false,
             pass: Pass::default(),
@@ -173,6 +181,16 @@ impl Held {
     /// How often it was really tried.
     fn tries(&self) -> u32 {
         self.attempts.saturating_sub(self.taken_back)
+    }
+
+    /// Why it is not tried again, if it is not.
+    fn given_up(&self) -> Option<String> {
+        if self.deaths >= DEATHS_MAX {
+            let how = "before it had shown that it took it";
+            return Some(format!("the program ended {DEATHS_MAX} times while it had this message, {how}"));
+        }
+        let is_hopeless = self.tries() >= ATTEMPTS_MAX;
+        is_hopeless.then(|| format!("handed to the terminal {ATTEMPTS_MAX} times without a proof"))
     }
 }
 
@@ -525,6 +543,7 @@ impl Book {
             self.unfinished.remove(&delivery.delivery_id);
             one.attempts = one.attempts.max(before.attempt);
             one.rung = one.rung.max(before.rung);
+            one.deaths = before.deaths;
             one.uncertain = true;
         }
         let ended = one.end.take();

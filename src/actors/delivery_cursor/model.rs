@@ -1,6 +1,6 @@
 //! The book in a small world: an engine that keeps what is not acked, a link that loses and reorders, a
 //! worker that reports in any order, a disk that lags, a person who holds messages back and lets them through,
-//! crashes of the cursor and of the whole broker.
+//! crashes of the cursor and of the whole broker, programs that die of what is typed.
 //!
 //! `MODEL_CASES` sets the number of cases; a failure prints the case, and proptest's seed file repeats it.
 
@@ -71,6 +71,8 @@ enum Op {
     Crash,
     /// The broker is killed.
     Kill,
+    /// The program ends by itself, and the next one gets a cursor of its own.
+    Die,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -88,7 +90,7 @@ const SAYS: [Say; 13] = {
     use Say::*;
     [Proven, Proven, Proven, Proven, Proven, Proven, Written, Written, Landed, Landed, Waiting, Stuck, Failed]
 };
-const OP_KINDS: u8 = 42;
+const OP_KINDS: u8 = 44;
 
 /// One of many, with one argument, from two numbers: a choice of strategies draws (and keeps, to shrink) every
 /// one of them, which costs more than to run the schedule.
@@ -112,7 +114,8 @@ fn op((kind, n): (u8, u16)) -> Op {
         36 => Op::Flush(Some(pick % 5)),
         37..39 => Op::GiveBack,
         39..41 => Op::Returned,
-        _ => Op::Kill,
+        41 => Op::Kill,
+        _ => Op::Die,
     }
 }
 
@@ -170,6 +173,8 @@ struct Run {
     /// In the hands of a worker that has ended, and not handed over since.
     unfinished: HashSet<DeliveryId>,
 
+    /// How often each ended a program.
+    deaths: HashMap<DeliveryId, u32>,
     handed_in_order: u64,
     settled: BTreeMap<u64, &'static str>,
     proven_messages: HashMap<MsgId, u64>,
@@ -221,6 +226,7 @@ impl Run {
             returned: HashSet::new(),
             let_through: HashSet::new(),
             unfinished: HashSet::new(),
+            deaths: HashMap::new(),
             handed_in_order: 0,
             settled: BTreeMap::new(),
             proven_messages: HashMap::new(),
@@ -343,6 +349,8 @@ impl Run {
 
     fn take_injection(&mut self, inject: Inject) {
         assert!(!self.proven_fanout.contains(&inject.delivery_id), "{inject:?} is in already");
+        let deaths = self.deaths.get(&inject.delivery_id).copied().unwrap_or_default();
+        assert!(deaths < DEATHS_MAX, "{inject:?} has ended {deaths} programs");
         let known = self.queue.iter().find(|one| one.delivery_id == inject.delivery_id);
         assert!(known.is_none(), "{inject:?} while the worker has it");
         let is_held = self.book.mode() == DeliveryMode::ManualFlush;
@@ -616,6 +624,20 @@ impl Run {
         self.replay();
     }
 
+    /// The end of the program: what it had of a message is blamed, and the rest is the engine's.
+    fn die(&mut self) {
+        let is_its = |one: &&Inject| {
+            self.begun.contains(&one.delivery_id) && one.delivery_id.as_str().starts_with("del_")
+        };
+        let deliveries: Vec<_> =
+            self.queue.iter().filter(is_its).map(|one| one.delivery_id.clone()).collect();
+        for delivery in &deliveries {
+            *self.deaths.entry(delivery.clone()).or_default() += 1;
+        }
+        self.records.push(Record::ReaderDied { agent: AgentId::from("a"), deliveries });
+        self.kill();
+    }
+
     fn apply(&mut self, op: Op) {
         match op {
             Op::Live(row) => {
@@ -657,6 +679,7 @@ impl Run {
             Op::Disk(records) => self.disk(records),
             Op::Crash => self.crash(),
             Op::Kill => self.kill(),
+            Op::Die => self.die(),
         }
     }
 

@@ -338,6 +338,31 @@ fn reports_of_an_older_attempt_or_worker_change_nothing() {
 }
 
 #[test]
+fn what_two_programs_have_died_of_is_a_dead_letter_and_the_next_message_goes_on() {
+    let mut journal = CursorState::default();
+    let agent = AgentId::from("agent_1");
+    journal.apply(&Record::Seeded { agent: agent.clone(), at: Seq(0) });
+    for attempt in 1..=DEATHS_MAX {
+        let mut desk = Desk::from(journal.clone(), Some(0));
+        desk.up().deliver(1).deliver(2);
+        assert_eq!(desk.injects(), ["del_1", "del_2"], "at attempt {attempt}");
+        for (delivery, seq) in [("del_1", 1), ("del_2", 2)] {
+            let (agent, delivery) = (agent.clone(), delivery.into());
+            journal.apply(&Record::Handed { agent, delivery, seq: Seq(seq), attempt });
+        }
+        let deliveries = vec!["del_1".into()];
+        journal.apply(&Record::ReaderDied { agent: agent.clone(), deliveries });
+    }
+    let mut desk = Desk::from(journal, Some(0));
+    desk.up().deliver(1).deliver(2);
+    assert_eq!(desk.injects(), ["del_2"]);
+    let Record::DeadLettered(letter) = desk.appended()[0] else { panic!("{:?}", desk.appended()) };
+    assert!(letter.reason.starts_with("the program ended 2 times while it had this message"), "{letter:?}");
+    desk.report("del_2", DEATHS_MAX + 1, InjectStep::Proven(Rung::Submitted)).flush();
+    assert_eq!(desk.acks(), [2]);
+}
+
+#[test]
 fn a_failed_delivery_becomes_a_dead_letter_and_the_mailbox_goes_on() {
     let mut desk = Desk::new(Some(0));
     desk.up().deliver(1).deliver(2);

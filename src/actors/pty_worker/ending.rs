@@ -70,6 +70,7 @@ impl PtyWorker {
             last_delivery: live.watch.last().cloned(),
             peak_memory: live.watch.peak(live.process.peak_memory()),
             pending: live.desk.queued(),
+            unproven: live.desk.half_way(),
             swept: swept.killed,
             ..exit::record(ended, standing)
         };

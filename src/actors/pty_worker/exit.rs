@@ -56,6 +56,7 @@ pub(super) fn record(ended: Ended, standing: Standing) -> ExitRecord {
         last_delivery: None,
         pending: 0,
         peak_memory: None,
+        unproven: Vec::new(),
         swept: Vec::new(),
     }
 }

@@ -1,7 +1,8 @@
 //! What is typed next, and how: one message or several at once, after the running turn or into it.
 //!
 //! - At rest, messages go in their order. Up to eight that wait one after the other go in one paste: one turn
-//!   of the agent instead of eight. The first task and a steering message go alone.
+//!   of the agent instead of eight. The first task, a steering message and one that may have been
+//!   typed before go alone.
 //! - While a turn runs, a message waits for its end, or goes into the program's own queue where it has one. A
 //!   steering message overtakes those that wait, but never the first task, and steers where the program is
 //!   known to let itself be steered. At rest it is a message like any other: nothing is interrupted.
@@ -22,6 +23,8 @@ pub(super) struct Waiting {
     pub steers: bool,
     /// It is the first task.
     pub task: bool,
+    /// Nobody knows how an earlier try ended. It takes no other message along, should it end the program.
+    pub again: bool,
     /// How long its text is.
     pub bytes: usize,
 }
@@ -64,7 +67,7 @@ pub(super) fn next(waiting: &[Waiting], working: bool, busy: &Busy) -> Option<Tu
     let mut bytes = 0;
     let fits = |one: &&Waiting| {
         bytes += one.bytes;
-        !one.steers && !one.task && bytes <= BATCH_BYTES_MAX
+        !one.steers && !one.task && !one.again && bytes <= BATCH_BYTES_MAX
     };
     let count = waiting.iter().take(BATCH_MAX).take_while(fits).count().max(1);
     Some(Turn { from: 0, count, way })
@@ -82,9 +85,10 @@ fn steering(busy: &Busy) -> Option<Way> {
 mod tests {
     use super::*;
 
-    const WAIT: Waiting = Waiting { steers: false, task: false, bytes: 100 };
+    const WAIT: Waiting = Waiting { steers: false, task: false, again: false, bytes: 100 };
     const STEER: Waiting = Waiting { steers: true, ..WAIT };
     const TASK: Waiting = Waiting { task: true, ..WAIT };
+    const AGAIN: Waiting = Waiting { again: true, ..WAIT };
 
     fn turn(from: usize, count: usize, way: Way) -> Option<Turn> {
         Some(Turn { from, count, way })
@@ -103,6 +107,8 @@ mod tests {
         assert_eq!(at_rest(&[WAIT]), turn(0, 1, Way::Rest));
         assert_eq!(at_rest(&[WAIT; 20]), turn(0, BATCH_MAX, Way::Rest));
         assert_eq!(at_rest(&[TASK, WAIT, WAIT]), turn(0, 1, Way::Rest));
+        assert_eq!(at_rest(&[AGAIN, WAIT, WAIT]), turn(0, 1, Way::Rest));
+        assert_eq!(at_rest(&[WAIT, WAIT, AGAIN]), turn(0, 2, Way::Rest));
         assert_eq!(at_rest(&[WAIT, WAIT, STEER, WAIT]), turn(0, 2, Way::Rest));
         assert_eq!(at_rest(&[STEER, WAIT]), turn(0, 1, Way::Rest), "nothing runs that it could steer");
         let long = Waiting { bytes: BATCH_BYTES_MAX, ..WAIT };

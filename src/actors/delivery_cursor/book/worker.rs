@@ -9,8 +9,7 @@ impl Book {
         while self.in_flight.len() < worker.window {
             let Some(key) = self.next_ready() else { break };
             let Some(one) = self.held.get_mut(&key) else { continue };
-            if one.tries() >= ATTEMPTS_MAX {
-                let reason = format!("handed to the terminal {ATTEMPTS_MAX} times without a proof");
+            if let Some(reason) = one.given_up() {
                 let landed = one.rung >= Some(Rung::Landed);
                 self.settle(at, key, Ending::DeadLetter { reason, landed }, out);
                 continue;

@@ -229,6 +229,14 @@ impl Desk {
         }
     }
 
+    /// Messages that stand in the composer or are on their way into it. What a program without one has read has its
+    /// proof.
+    pub(crate) fn half_way(&self) -> Vec<DeliveryId> {
+        let Lane::Composer(lane) = &self.lane else { return Vec::new() };
+        let begun = lane.begun().into_iter().flat_map(|begun| begun.ids());
+        begun.filter(|id| id.as_str() != TASK).cloned().collect()
+    }
+
     /// The injection that is furthest.
     pub(crate) fn injecting(&self) -> Option<InjectionView> {
         match &self.lane {

@@ -37,7 +37,7 @@ impl Ticket {
             Text::Message(note) => (false, note.body.len()),
             Text::Task(task) => (true, task.len()),
         };
-        Waiting { steers: self.mode == Mode::Steer, task, bytes }
+        Waiting { steers: self.mode == Mode::Steer, task, again: self.redelivered, bytes }
     }
 }
 
