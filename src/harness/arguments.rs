@@ -25,17 +25,21 @@ pub struct Start<'a> {
 }
 
 impl Mcp {
-    /// Whether to hand the tools over, by what was asked for.
-    pub fn is_wanted(&self, asked: Option<bool>) -> bool {
-        asked.unwrap_or(!self.unseen)
-    }
-
-    /// What hands them over, with the broker's own program filled in.
-    pub fn additions(&self, broker: &str) -> Additions {
+    /// What hands over the tools of the program `broker`; `None` where nobody wants that, by what was `asked` for, or
+    /// where a variable that it needs `is_set` already.
+    pub fn hand_over(
+        &self,
+        broker: &str,
+        asked: Option<bool>,
+        is_set: impl Fn(&str) -> bool,
+    ) -> Option<Additions> {
+        if !asked.unwrap_or(!self.unseen) || self.env.keys().any(|name| is_set(name)) {
+            return None;
+        }
         let broker = quoted(broker);
         let fill = |text: &String| text.replace(BROKER, &broker);
         let env = self.env.iter().map(|(name, value)| (name.clone(), fill(value))).collect();
-        Additions { args: self.args.iter().map(fill).collect(), env }
+        Some(Additions { args: self.args.iter().map(fill).collect(), env })
     }
 }
 
@@ -206,7 +210,7 @@ mod tests {
         );
         let otter: Harness = toml::from_str(&otter).unwrap();
         let broker = "/opt/a \"b\"\\c\u{7}/relay-broker";
-        let tools = otter.mcp.as_ref().unwrap().additions(broker);
+        let tools = otter.mcp.as_ref().unwrap().hand_over(broker, None, |_| false).unwrap();
         let toml: toml::Table = toml::from_str(&tools.args[1]).unwrap();
         let json: Vec<String> = serde_json::from_str(&tools.env["TOOLS"]).unwrap();
         assert_eq!((toml["run"].as_str(), json[0].as_str()), (Some(broker), broker));
@@ -232,7 +236,16 @@ mod tests {
         for (asked, of_seen, of_unseen) in
             [(None, true, false), (Some(true), true, true), (Some(false), false, false)]
         {
-            assert_eq!((seen.is_wanted(asked), unseen.is_wanted(asked)), (of_seen, of_unseen), "{asked:?}");
+            let is_handed = |mcp: &Mcp| mcp.hand_over("/b", asked, |_| false).is_some();
+            assert_eq!((is_handed(&seen), is_handed(&unseen)), (of_seen, of_unseen), "{asked:?}");
+        }
+    }
+
+    #[test]
+    fn where_its_user_has_set_the_variable_nothing_is_handed_over() {
+        let mcp = Mcp { env: [("TOOLS".to_owned(), String::new())].into(), ..Mcp::default() };
+        for (set, is_handed) in [("TOOLS", false), ("TOOL", true)] {
+            assert_eq!(mcp.hand_over("/b", Some(true), |name| name == set).is_some(), is_handed, "{set}");
         }
     }
 }

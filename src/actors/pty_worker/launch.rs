@@ -21,8 +21,8 @@ use super::{
     watch::Watch,
 };
 use crate::{
-    config::{ToolServer, env},
-    harness::{Additions, Harness, Start},
+    config::env,
+    harness::{Harness, Start},
     ids::SpawnId,
     messages::{
         delivery::WorkerUp,
@@ -168,7 +168,10 @@ fn launch_of(config: &WorkerConfig, harness: &Harness, session: &Session) -> (La
     };
     let broker: Vec<_> = std::env::vars_os().filter(|(name, _)| allowed(name)).collect();
     let is_set = |name: &str| spec.env.contains_key(name) || broker.iter().any(|(set, _)| set == name);
-    let tools = tools_of(config, harness, is_set);
+    // What its user says in the same place is left as it is.
+    let tools = harness.mcp.as_ref().zip(config.tools.program.as_ref());
+    let tools =
+        tools.and_then(|(mcp, program)| mcp.hand_over(program, spec.mcp.or(config.tools.wanted), is_set));
     let start = Start {
         args: &spec.args,
         // Only what a program is told of its directory; the directory itself is passed on as it is.
@@ -205,15 +208,6 @@ fn launch_of(config: &WorkerConfig, harness: &Harness, session: &Session) -> (La
         spawn_id: SpawnId::random(),
     };
     (launch, tools.is_some())
-}
-
-/// What hands the program the broker's tools, unless nobody wants that or its user has said something in the same
-/// place: what `is_set` in its environment is left as it is.
-fn tools_of(config: &WorkerConfig, harness: &Harness, is_set: impl Fn(&str) -> bool) -> Option<Additions> {
-    let mcp = harness.mcp.as_ref()?;
-    let ToolServer { program: Some(program), wanted } = &config.tools else { return None };
-    let is_wanted = mcp.is_wanted(config.spec.mcp.or(*wanted));
-    (is_wanted && !mcp.env.keys().any(|name| is_set(name))).then(|| mcp.additions(program))
 }
 
 fn refusal(spec: &SpawnSpec, error: LaunchError) -> SpawnRefused {

@@ -30,12 +30,3 @@ async fn a_program_is_told_of_the_tools_unless_somebody_said_no() {
     assert_eq!(start("codex", |config| config.spec.mcp = Some(false)).await, "[4 unset]");
     assert_eq!(start("plain", |config| config.spec.mcp = Some(true)).await, "[2 unset]");
 }
-
-#[actix::test]
-async fn what_its_user_says_in_the_same_place_stands() {
-    let own = |config: &mut WorkerConfig| {
-        config.spec.env.insert("OPENCODE_CONFIG_CONTENT".into(), "{}".into());
-        config.spec.mcp = Some(true);
-    };
-    assert_eq!(start("opencode", own).await, "[2 {}]");
-}
