@@ -280,22 +280,6 @@ pub enum ExitClass {
 }
 
 impl ExitClass {
-    /// As in the JSON.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Clean => "clean",
-            Self::Error => "error",
-            Self::Signal => "signal",
-            Self::Oom => "oom",
-            Self::KilledByUs => "killed_by_us",
-            Self::Limit => "limit",
-            Self::CrashLoop => "crash_loop",
-            Self::NeverReady => "never_ready",
-            Self::ExecFailed => "exec_failed",
-            Self::AuthNeeded => "auth_needed",
-        }
-    }
-
     /// True for the ends that a person should look at.
     pub const fn is_crash(self) -> bool {
         !matches!(self, Self::Clean | Self::KilledByUs | Self::Limit)

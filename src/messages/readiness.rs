@@ -42,11 +42,6 @@ pub enum Readiness {
 }
 
 impl Readiness {
-    /// True once the API serves more than `/health`.
-    pub fn is_started(&self) -> bool {
-        !matches!(self, Self::Starting { .. })
-    }
-
     /// True while the engine has a confirmed session of this node.
     pub fn is_live(&self) -> bool {
         matches!(self, Self::Live { .. })
@@ -85,11 +80,6 @@ impl ReadinessBoard {
     pub fn with<T>(&self, look: impl FnOnce(&Readiness) -> T) -> T {
         look(&self.0.borrow())
     }
-
-    /// Waits for changes.
-    pub fn watch(&self) -> watch::Receiver<Readiness> {
-        self.0.subscribe()
-    }
 }
 
 #[cfg(test)]
@@ -99,7 +89,7 @@ mod tests {
     #[test]
     fn an_ending_house_does_not_come_back() {
         let board = ReadinessBoard::default();
-        assert!(!board.get().is_started());
+        assert!(matches!(board.get(), Readiness::Starting { .. }));
         board.set(Readiness::Ending);
         board.set(Readiness::Offline { why: "closed".into(), next: "none".into() });
         assert_eq!(board.get(), Readiness::Ending);

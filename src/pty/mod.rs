@@ -20,7 +20,6 @@ mod env;
 mod fixture;
 pub mod ladder;
 mod launch;
-mod limits;
 mod memory;
 mod process;
 mod sweep;
@@ -29,7 +28,6 @@ mod terminal;
 
 pub use env::{Environment, clean_env};
 pub use launch::{Launch, LaunchError, SPAWN_ID_VAR, launch};
-pub use limits::Limits;
 pub use memory::{oom_kills, peak_memory};
 pub use nix::{sys::signal::Signal, unistd::Pid};
 pub use process::{ExitStatus, Process};

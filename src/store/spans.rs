@@ -30,6 +30,7 @@ impl Spans {
     }
 
     /// True when the number is in the set.
+    #[cfg(test)]
     pub fn contains(&self, number: u64) -> bool {
         self.spans.range(..=number).next_back().is_some_and(|(_, &last)| number <= last)
     }
@@ -48,6 +49,7 @@ impl Spans {
     }
 
     /// True when no number is in the set.
+    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.spans.is_empty()
     }

@@ -49,22 +49,6 @@ pub struct Cursor {
     pub has_more: bool,
 }
 
-/// The body of a failure.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Failure {
-    /// False.
-    pub ok: bool,
-    /// Why.
-    pub error: FailureCause,
-}
-
-impl Failure {
-    /// A failure with this code.
-    pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { ok: false, error: FailureCause { code: code.into(), message: message.into() } }
-    }
-}
-
 /// Why a request failed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -298,15 +298,6 @@ impl EngineClient {
         self.call(Call::post(path).bearer(key).body(&body)?).await
     }
 
-    /// `DELETE /v1/nodes/:name/agents/:agent`
-    ///
-    /// # Errors
-    /// [`ApiError`].
-    pub async fn unbind_agent(&self, key: &WorkspaceKey, node: &str, agent: &str) -> Result<(), ApiError> {
-        let path = format!("/v1/nodes/{}/agents/{}", segment(node), segment(agent));
-        self.send(&Call::new(Method::DELETE, path).bearer(key)).await.map(drop)
-    }
-
     /// `POST /v1/agents`; `kind` is `agent`, `human` or `system`.
     ///
     /// # Errors
@@ -322,67 +313,12 @@ impl EngineClient {
         self.call(Call::post("/v1/agents").bearer(key).once().body(&body)?).await
     }
 
-    /// `POST /v1/agents/:name/rotate-token`: kills the agent's token and makes a new one.
-    ///
-    /// # Errors
-    /// [`ApiError`].
-    pub async fn rotate_token(&self, key: &WorkspaceKey, agent: &str) -> Result<RotatedToken, ApiError> {
-        self.call(Call::post(format!("/v1/agents/{}/rotate-token", segment(agent))).bearer(key)).await
-    }
-
-    /// `GET /v1/agent`: the one who asks.
-    ///
-    /// # Errors
-    /// [`ApiError`].
-    pub async fn get_self(&self, token: &AgentToken) -> Result<PublicAgent, ApiError> {
-        self.call(Call::get("/v1/agent").bearer(token)).await
-    }
-
-    /// `GET /v1/agents/:name`
-    ///
-    /// # Errors
-    /// [`ApiError`].
-    pub async fn get_agent(&self, who: impl Into<Bearer<'_>>, agent: &str) -> Result<PublicAgent, ApiError> {
-        self.call(Call::get(format!("/v1/agents/{}", segment(agent))).bearer(who)).await
-    }
-
     /// `GET /v1/agents`
     ///
     /// # Errors
     /// [`ApiError`].
     pub async fn list_agents(&self, who: impl Into<Bearer<'_>>) -> Result<Vec<PublicAgent>, ApiError> {
         self.call(Call::get("/v1/agents").bearer(who)).await
-    }
-
-    /// `PATCH /v1/agents/:name`
-    ///
-    /// # Errors
-    /// [`ApiError`].
-    pub async fn patch_agent(
-        &self,
-        key: &WorkspaceKey,
-        agent: &str,
-        patch: &PatchAgent,
-    ) -> Result<PublicAgent, ApiError> {
-        let path = format!("/v1/agents/{}", segment(agent));
-        self.call(Call::new(Method::PATCH, path).bearer(key).body(patch)?).await
-    }
-
-    /// `DELETE /v1/agents/:name`
-    ///
-    /// # Errors
-    /// [`ApiError`].
-    pub async fn delete_agent(&self, key: &WorkspaceKey, agent: &str) -> Result<(), ApiError> {
-        let path = format!("/v1/agents/{}", segment(agent));
-        self.send(&Call::new(Method::DELETE, path).bearer(key)).await.map(drop)
-    }
-
-    /// `POST /v1/agents/release`: asks the agent's node to end it.
-    ///
-    /// # Errors
-    /// [`ApiError`].
-    pub async fn release(&self, key: &WorkspaceKey, release: &ReleaseAgent) -> Result<Invocation, ApiError> {
-        self.call(Call::post("/v1/agents/release").bearer(key).body(release)?).await
     }
 
     /// `POST /v1/channels`
@@ -409,18 +345,6 @@ impl EngineClient {
     pub async fn leave_channel(&self, token: &AgentToken, name: &str) -> Result<(), ApiError> {
         let path = format!("/v1/channels/{}/leave", segment(name));
         self.send(&Call::post(path).bearer(token)).await.map(drop)
-    }
-
-    /// `GET /v1/channels/:name/members`
-    ///
-    /// # Errors
-    /// [`ApiError`].
-    pub async fn channel_members(
-        &self,
-        who: impl Into<Bearer<'_>>,
-        name: &str,
-    ) -> Result<Vec<ChannelMember>, ApiError> {
-        self.call(Call::get(format!("/v1/channels/{}/members", segment(name))).bearer(who)).await
     }
 
     /// `POST /v1/channels/:name/messages`
@@ -451,20 +375,6 @@ impl EngineClient {
         self.call(Call::post(path).bearer(token).once().body(reply)?).await
     }
 
-    /// `GET /v1/channels/:name/messages`: top-level messages, newest first.
-    ///
-    /// # Errors
-    /// [`ApiError`].
-    pub async fn list_messages(
-        &self,
-        who: impl Into<Bearer<'_>>,
-        channel: &str,
-        limit: u32,
-    ) -> Result<Vec<Message>, ApiError> {
-        let path = format!("/v1/channels/{}/messages?limit={limit}", segment(channel));
-        self.call(Call::get(path).bearer(who)).await
-    }
-
     /// `POST /v1/dm`
     ///
     /// # Errors
@@ -480,14 +390,6 @@ impl EngineClient {
     pub async fn mark_read(&self, token: &AgentToken, message: &MsgId) -> Result<ReadReceipt, ApiError> {
         let path = format!("/v1/messages/{}/read", segment(message.as_str()));
         self.call(Call::post(path).bearer(token)).await
-    }
-
-    /// `GET /v1/inbox`
-    ///
-    /// # Errors
-    /// [`ApiError`].
-    pub async fn inbox(&self, token: &AgentToken) -> Result<Inbox, ApiError> {
-        self.call(Call::get("/v1/inbox").bearer(token)).await
     }
 
     /// Makes the call and takes `data` out of its answer.

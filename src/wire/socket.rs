@@ -93,13 +93,6 @@ pub enum ConnectError {
     BadToken,
 }
 
-impl ConnectError {
-    /// The token is dead: HTTP 401 and nothing else (spec/wire 2.3).
-    pub fn is_unauthorized(&self) -> bool {
-        matches!(self, Self::Refused { status: 401, .. })
-    }
-}
-
 /// What comes in.
 #[derive(Clone, PartialEq, Eq)]
 pub enum SocketEvent {

@@ -1,3 +1,5 @@
+//! The hub with readers that keep up, fall behind and go away.
+
 use std::time::Duration;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Who wins over whom, and what is refused.
+
 use super::*;
 
 struct Case<'a> {

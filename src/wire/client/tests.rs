@@ -1,3 +1,5 @@
+//! The client against canned answers on loopback.
+
 use std::{cell::RefCell, rc::Rc, time::Instant};
 
 use tokio::{
@@ -176,11 +178,11 @@ async fn names_cannot_leave_their_place_in_the_path() {
     engine.client.mark_read(&"at_live_1".into(), &"m/1?x".into()).await.unwrap();
     let node = engine.client.find_node(&key(), "a&b=c#/d").await.unwrap().unwrap();
     assert_eq!(node.id.as_str(), "n2");
-    engine.client.unbind_agent(&key(), "reef 3", "ött").await.unwrap();
+    engine.client.leave_channel(&"at_live_1".into(), "reef 3/ött").await.unwrap();
     for (n, line) in [
         (0, "POST /v1/messages/m%2F1%3Fx/read HTTP/1.1"),
         (1, "GET /v1/nodes?name=a%26b%3Dc%23%2Fd HTTP/1.1"),
-        (2, "DELETE /v1/nodes/reef%203/agents/%C3%B6tt HTTP/1.1"),
+        (2, "POST /v1/channels/reef%203%2F%C3%B6tt/leave HTTP/1.1"),
     ] {
         assert_eq!(engine.request(n).lines().next(), Some(line));
     }

@@ -1,3 +1,5 @@
+//! The socket against a peer on loopback that answers, breaks off or stalls.
+
 use actix_http::ws::hash_key;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -92,9 +94,7 @@ async fn a_refusal_keeps_its_status_and_its_retry_after() {
         (b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n", 500),
     ];
     for (answer, status) in plain {
-        let refused = handshake_against(answer).await;
-        assert_eq!(refused, ConnectError::Refused { status, retry_after: None });
-        assert_eq!(refused.is_unauthorized(), status == 401);
+        assert_eq!(handshake_against(answer).await, ConnectError::Refused { status, retry_after: None });
     }
     for (answer, status) in [
         (&b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 7\r\ncontent-length: 0\r\n\r\n"[..], 429),
