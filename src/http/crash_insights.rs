@@ -67,7 +67,8 @@ struct Facts {
 
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct Pattern {
-    category: ExitClass,
+    /// In upstream's words.
+    category: &'static str,
     count: usize,
     agents: BTreeSet<AgentName>,
 }
@@ -81,11 +82,11 @@ pub(super) async fn list(api: Data<Api>) -> Result<HttpResponse, ApiError> {
 fn insights(exits: Vec<PastExit>) -> Insights {
     let total_exits = exits.len();
     let crashes: Vec<_> = exits.iter().filter(|past| past.exit.class.is_crash()).collect();
-    let mut by_class: BTreeMap<ExitClass, Vec<&AgentName>> = BTreeMap::new();
+    let mut by_category: BTreeMap<&'static str, Vec<&AgentName>> = BTreeMap::new();
     for past in &crashes {
-        by_class.entry(past.exit.class).or_default().push(&past.name);
+        by_category.entry(category(&past.exit)).or_default().push(&past.name);
     }
-    let patterns = by_class.into_iter().map(|(category, names)| Pattern {
+    let patterns = by_category.into_iter().map(|(category, names)| Pattern {
         category,
         count: names.len(),
         agents: names.into_iter().cloned().collect(),
@@ -178,7 +179,7 @@ mod tests {
         let names: Vec<_> = told.recent.iter().map(|one| one.agent_name.as_str()).collect();
         assert_eq!(names, ["a", "c", "b", "a"]);
         let counted: Vec<_> = told.patterns.iter().map(|one| (one.category, one.count)).collect();
-        assert_eq!(counted, [(ExitClass::Error, 2), (ExitClass::Oom, 1)]);
+        assert_eq!(counted, [("error", 2), ("oom", 1)]);
         assert_eq!(told.recent[1].description, "the agent exited (code 3)");
         assert_eq!(insights(Vec::new()).health_score, 100);
         assert_eq!(insights((0..30).map(|_| past("a", failed())).collect()).recent.len(), RECENT_MAX);

@@ -210,6 +210,14 @@ pub enum Event {
         delivery_id: DeliveryId,
         event_id: MsgId,
     },
+    /// The engine says that a message which was sent from here will not reach somebody.
+    SendFailed {
+        event_id: Option<MsgId>,
+        delivery_id: Option<DeliveryId>,
+        reason: String,
+        /// Whether sending it again may help, when the engine says so.
+        retryable: Option<bool>,
+    },
     SessionState {
         state: &'static str,
         detail: String,

@@ -11,8 +11,7 @@ use std::{
 };
 
 use crate::support::{
-    Chance, House, Listener, PATIENCE, Proxy, TestEngine, Verdict, agents, agents::text, expect, figure,
-    until,
+    Chance, House, PATIENCE, Proxy, TestEngine, Verdict, agents, agents::text, expect, figure, until,
 };
 
 const SENT: usize = 120;
@@ -70,27 +69,6 @@ const BATCH: usize = 8;
 /// Longer than a batch takes to be sent and read on a quiet machine: some kills hit before it, most in it.
 const KILL_WITHIN_MS: u64 = 150;
 
-/// What came twice, and was marked as that; everything of `0..sent` must have come, in order.
-fn twice(listener: &Listener, sent: usize) -> usize {
-    let mut seen = BTreeSet::new();
-    let mut repeats = 0;
-    for (text, line) in listener.heard_lines() {
-        let n: usize = text.parse().unwrap();
-        if !seen.insert(n) {
-            assert!(
-                line.contains("redelivered"),
-                "{} was told {n} twice and not told so: {line}",
-                listener.name
-            );
-            repeats += 1;
-        } else {
-            assert_eq!(n + 1, seen.len(), "{}: {n} came out of order", listener.name);
-        }
-    }
-    assert_eq!(seen.len(), sent, "{} missed something", listener.name);
-    repeats
-}
-
 /// Waits until each of the crew was told the last of so many.
 fn caught_up(house: &House, sent: usize) {
     let Some(last) = sent.checked_sub(1) else { return };
@@ -143,7 +121,7 @@ fn kills_at_random_moments_lose_nothing_and_what_comes_twice_is_marked() {
             expect(acked == Some(sent as u64), || format!("{}: {acked:?} of {sent}", listener.name))
         });
     }
-    let repeats: usize = listeners.iter().map(|listener| twice(listener, sent)).sum();
+    let repeats: usize = listeners.iter().map(|listener| listener.repeats(sent)).sum();
     eprintln!("{kills} kills, {} messages, {repeats} typed twice and marked", sent * CREW.len());
 }
 
@@ -233,7 +211,7 @@ fn a_kill_at_each_step_of_a_message_loses_nothing_and_repeats_only_what_has_no_p
         });
         house.release("alice");
     }
-    let repeats = twice(&notes, rounds * Moment::ALL.len());
+    let repeats = notes.repeats(rounds * Moment::ALL.len());
     for n in proven {
         let times = notes.heard().into_iter().filter(|heard| *heard == n).count();
         assert_eq!(times, 1, "{n} had its proof and was typed again");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::support::{House, TestEngine, agents, expect, house::nothing_runs, until};
+use crate::support::{House, TestEngine, agents, agents::text, expect, house::nothing_runs, until};
 
 /// Clients wait this long.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -52,4 +52,40 @@ fn a_client_ends_broker_and_agents_within_five_seconds() {
         let answer = house.call("POST", "/api/shutdown", None);
         assert_eq!(answer.status, 200, "{}", answer.text);
     });
+}
+
+/// Many times what may be unread in a terminal at once (4 KiB): a slow reader is given it for seconds.
+const LONG: usize = 20_000;
+
+#[test]
+fn an_end_in_the_middle_of_an_injection_loses_nothing_and_what_comes_twice_is_marked() {
+    let engine = TestEngine::start();
+    let mut house = House::at(&engine).start();
+    let (_, node) = house.until_live();
+    let sender = engine.person("sender");
+    let alice = house.notes("alice");
+    house.spawn("alice", agents::SLOW_READER);
+    engine.dm(&sender, "alice", &format!("{}{} the end", text(0), "x".repeat(LONG)));
+    for n in 1..5 {
+        engine.dm(&sender, "alice", &text(n));
+    }
+    until("it is being typed", || expect(alice.has("<<0>>"), || format!("{:?}", alice.heard())));
+
+    house.signal(Signal::SIGTERM);
+    let (status, took) = house.ends();
+    assert_eq!(status.code(), Some(0), "{}", house.log());
+    assert!(took <= LIMIT, "it took {took:?}");
+    assert!(!alice.has("the end"), "it had been typed: nothing is tested");
+    let acked = engine.acked(&node, "alice");
+    assert!(matches!(acked, None | Some(0)), "acked without a proof: {acked:?}");
+
+    house.start_again();
+    house.spawn("alice", agents::READER);
+    engine.dm(&sender, "alice", &text(5));
+    until("all is acked", || {
+        let acked = engine.acked(&node, "alice");
+        expect(acked == Some(6), || format!("{acked:?}"))
+    });
+    assert!(alice.has("the end"));
+    assert_eq!(alice.repeats(6), 1);
 }

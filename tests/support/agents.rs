@@ -41,6 +41,24 @@ impl Listener {
         log.lines().flat_map(of_line).collect()
     }
 
+    /// It was told `0..sent`, in order. How many came again: each is marked as that.
+    pub(crate) fn repeats(&self, sent: usize) -> usize {
+        let (mut seen, mut repeats) = (0, 0);
+        for (text, line) in self.heard_lines() {
+            let n: usize = text.parse().unwrap();
+            if n < seen {
+                let marked = line.contains("redelivered");
+                assert!(marked, "{} was told {n} twice and not told so: {line}", self.name);
+                repeats += 1;
+            } else {
+                assert_eq!(n, seen, "{}: out of order or lost", self.name);
+                seen += 1;
+            }
+        }
+        assert_eq!(seen, sent, "{} missed something", self.name);
+        repeats
+    }
+
     /// Whether its notes say this anywhere.
     pub(crate) fn has(&self, wanted: &str) -> bool {
         fs::read_to_string(&self.log).unwrap_or_default().contains(wanted)

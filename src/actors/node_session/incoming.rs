@@ -15,12 +15,14 @@ use crate::{
         delivery::{Deliver, Delivery},
         invoke::Invoke,
         lifecycle::ExitReason,
+        observe::{self, Publish},
         session::{DeregisterAgent, LocationConflict, RegisterRefused, Registration},
     },
     wire::{
         codes::{AGENT_EXISTS, INVALID_MESSAGE, LOCATION_CONFLICT, REPEATING_DELIVERY},
         frames::{
-            AgentRegistered, BrokerFrame, DeliverFrame, EngineError, EngineFrame, Reply as EngineReply,
+            AgentRegistered, BrokerFrame, DeliverFrame, DeliveryFailed, EngineError, EngineFrame,
+            Reply as EngineReply,
         },
         invoke, payload,
         socket::Closed,
@@ -51,9 +53,23 @@ impl NodeSession {
                 // A registry that has ended is ending the house; the engine will try another node.
                 self.doors.invoke.tell(invoked).ok();
             }
+            EngineFrame::DeliveryFailed(failed) => self.send_failed(failed),
             EngineFrame::ContextUpdate(_) | EngineFrame::Ping => {}
             EngineFrame::Unknown { kind } => debug!(kind, "frame of an unknown type"),
         }
+    }
+
+    /// Nobody here can mend it: whoever watches is told.
+    fn send_failed(&self, failed: DeliveryFailed) {
+        let DeliveryFailed { message_id: event_id, delivery_id, reason, error, retryable } = failed;
+        let reason = reason.or(error).unwrap_or_default();
+        let message = event_id.as_ref().map(tracing::field::display);
+        warn!(message, reason, retryable, "the engine says that a message will not arrive");
+        // Without a hub nobody listens.
+        self.doors
+            .publish
+            .tell(Publish(observe::Event::SendFailed { event_id, delivery_id, reason, retryable }))
+            .ok();
     }
 
     pub(super) fn deliver(&mut self, ctx: &mut Context<Self>, frame: DeliverFrame) {

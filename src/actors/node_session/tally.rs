@@ -34,7 +34,8 @@ pub(super) struct Tally {
 impl Tally {
     /// A frame of this type came in. Types that no engine is known to send count as one.
     pub(super) fn received(&mut self, kind: &str) {
-        const KINDS: [&str; 6] = ["deliver", "reply", "error", "action.invoke", "context.update", "ping"];
+        const KINDS: [&str; 7] =
+            ["deliver", "reply", "error", "action.invoke", "context.update", "delivery.failed", "ping"];
         let kind = KINDS.into_iter().find(|known| *known == kind).unwrap_or("unknown");
         *self.received.entry(kind).or_default() += 1;
     }
@@ -77,7 +78,7 @@ mod tests {
     #[test]
     fn types_are_counted_by_name_and_unknown_ones_together() {
         let mut tally = Tally::default();
-        for kind in ["deliver", "deliver", "x", "y", "ping"] {
+        for kind in ["deliver", "delivery.failed", "deliver", "x", "y", "ping"] {
             tally.received(kind);
         }
         tally.sent("node.heartbeat");
@@ -85,7 +86,7 @@ mod tests {
         assert_eq!(
             tally.facts(),
             [
-                ("frames_in", "deliver=2 ping=1 unknown=2".to_owned()),
+                ("frames_in", "deliver=2 delivery.failed=1 ping=1 unknown=2".to_owned()),
                 ("frames_out", "node.heartbeat=1".to_owned()),
                 ("replies_late", "2".to_owned()),
             ]

@@ -28,6 +28,8 @@ pub enum EngineFrame {
     ActionInvoke(ActionInvoke),
     /// Something changed elsewhere; informational.
     ContextUpdate(ContextUpdate),
+    /// A message that was sent from here will not reach somebody. Newer engines only.
+    DeliveryFailed(DeliveryFailed),
     /// A sign of life.
     Ping,
     /// A type that this broker does not know. Inbound only.
@@ -184,6 +186,27 @@ pub struct ContextUpdate {
     pub agent_ids: Option<Vec<AgentId>>,
 }
 
+/// `delivery.failed`. No engine needs to say any of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeliveryFailed {
+    /// The message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<MsgId>,
+    /// Its delivery, when there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delivery_id: Option<DeliveryId>,
+    /// Why, in a word: `depth_cap`, `ttl_expired`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Why, as other engines call it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Whether sending it again may help.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retryable: Option<bool>,
+}
+
 /// What a [`ContextUpdate`] is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -210,6 +233,7 @@ impl EngineFrame {
             Self::Deliver(_) => "deliver",
             Self::ActionInvoke(_) => "action.invoke",
             Self::ContextUpdate(_) => "context.update",
+            Self::DeliveryFailed(_) => "delivery.failed",
             Self::Ping => "ping",
             Self::Unknown { kind } => kind,
         }
@@ -227,6 +251,7 @@ impl EngineFrame {
             Self::Deliver(frame) => written(kind, frame),
             Self::ActionInvoke(frame) => written(kind, frame),
             Self::ContextUpdate(frame) => written(kind, frame),
+            Self::DeliveryFailed(frame) => written(kind, frame),
             Self::Ping | Self::Unknown { .. } => written(kind, &Nothing {}),
         }
     }
@@ -248,6 +273,7 @@ impl EngineFrame {
             "error" => lenient(text, "error").map(Self::Error),
             "action.invoke" => lenient(text, "action.invoke").map(Self::ActionInvoke),
             "context.update" => lenient(text, "context.update").map(Self::ContextUpdate),
+            "delivery.failed" => lenient(text, "delivery.failed").map(Self::DeliveryFailed),
             "ping" => Ok(Self::Ping),
             unknown => Ok(Self::Unknown { kind: unknown.to_owned() }),
         }
@@ -260,8 +286,8 @@ impl EngineFrame {
     /// Everything that the schemas of 5.0.7 refuse.
     pub fn decode_strict(text: &str) -> Result<Self, FrameError> {
         let frame = Self::decode_tolerant(text)?;
-        if let Self::Unknown { kind } = frame {
-            return Err(FrameError::UnknownType(kind));
+        if let Self::Unknown { .. } | Self::DeliveryFailed(_) = frame {
+            return Err(FrameError::UnknownType(frame.kind().to_owned()));
         }
         // A tolerant reading loses or invents something exactly when the frame was not a strict one.
         let value = |text: &str| serde_json::from_str::<Value>(text).map_err(FrameError::Json);

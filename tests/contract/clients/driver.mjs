@@ -198,6 +198,49 @@ try {
   await until('its code', () => brief.exitCode === 7);
   await until('it is not listed', async () => (await client.listAgents()).every((agent) => agent.name !== 'brief'));
 
+  say('result');
+  const submits = `read line; exec "${process.execPath}" -e '
+    const { AGENT_RELAY_RESULT_URL, AGENT_RELAY_RESULT_TOKEN, AGENT_RELAY_RESULT_SCHEMA, RELAY_AGENT_NAME } = process.env;
+    const body = { agent: RELAY_AGENT_NAME, data: JSON.parse(AGENT_RELAY_RESULT_SCHEMA), metadata: { tries: 1 } };
+    const headers = { authorization: "Bearer " + AGENT_RELAY_RESULT_TOKEN, "content-type": "application/json" };
+    fetch(AGENT_RELAY_RESULT_URL, { method: "POST", headers, body: JSON.stringify(body) }).then(() => process.exit(0));
+  '`;
+  const agentResultSchema = { type: 'object', properties: { boats: { type: 'number' } } };
+  const clerk = await client.spawnPty({ name: 'clerk', cli: 'sh', args: ['-c', submits], agentResultSchema });
+  assert.deepEqual(await clerk.waitForResult(1), { reason: 'timeout' });
+  const handedIn = clerk.waitForResult(PATIENCE);
+  await client.sendInput('clerk', '\r');
+  const { resultId, ...result } = await handedIn;
+  assert.equal(typeof resultId, 'string');
+  assert.deepEqual(result, { reason: 'result', data: agentResultSchema, final: true, metadata: { tries: 1 } });
+  await clerk.waitForExit(PATIENCE);
+  assert.equal((await clerk.waitForResult(PATIENCE)).resultId, resultId, 'it is there after the end too');
+  assert.equal((await brief.waitForResult(PATIENCE)).reason, 'exited', 'who ends without one, has none');
+
+  say('crashes');
+  const struck = await client.spawnPty({ name: 'struck', cli: 'sh', args: ['-c', 'read line; kill -SEGV $$'] });
+  await client.sendInput('struck', '\r');
+  await struck.waitForExit(PATIENCE);
+  const insights = await until('the crash', async () => {
+    const seen = await client.getCrashInsights();
+    return seen.recent.some((end) => end.agent_name === 'struck') && seen;
+  });
+  // With the one that could not be started; an end in order is listed, and no crash.
+  assert.equal(insights.total_crashes, 3, JSON.stringify(insights));
+  const crashes = Object.fromEntries(insights.recent.map((crash) => [crash.agent_name, crash]));
+  assert.deepEqual(Object.keys(crashes).sort(), ['brief', 'clerk', 'struck', 'whale']);
+  assert.deepEqual([crashes.brief.exit_code, crashes.brief.category], [7, 'error']);
+  assert.deepEqual([crashes.struck.signal, crashes.struck.category], ['SIGSEGV', 'segfault']);
+  for (const { timestamp, uptime_secs, description } of insights.recent) {
+    assert.deepEqual([typeof timestamp, typeof uptime_secs, typeof description], ['number', 'number', 'string']);
+    assert.ok(Math.abs(Date.now() / 1000 - timestamp) < 600, 'its time is in seconds');
+  }
+  for (const [name, category] of [['brief', 'error'], ['struck', 'segfault']]) {
+    assert.ok(insights.patterns.some((pattern) => pattern.category === category && pattern.agents.includes(name)));
+  }
+  assert.ok(insights.health_score < 100 && insights.health_score >= 0, String(insights.health_score));
+  await until('none of them is listed', async () => (await client.listAgents()).length === 2);
+
   say('another client');
   const other = HarnessDriverClient.connect({ cwd });
   assert.equal((await other.listAgents()).length, 2);
