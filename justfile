@@ -31,7 +31,9 @@ docs:
 # The figures of docs/reliability.md that the suite does a part of, whole.
 figures:
     RELAY_FIGURES=1 cargo test --locked --test house -- --nocapture --test-threads 1 \
-        messages_survive_cuts kills_at_random_moments a_kill_at_each_step killed_at_calls agents_of_one_name agents_that_come_and_go
+        messages_survive_cuts kills_at_random_moments a_kill_at_each_step killed_at_calls agents_of_one_name agents_that_come_and_go \
+        an_agent_that_floods
+    RELAY_FIGURES=1 cargo test --locked --test terminal -- --nocapture flood_then_exit
     RELAY_FIGURES=1 cargo test --locked --test hostile -- --nocapture the_backoff_after_a_healthy_session
 
 # Random schedules through the models of the cursor and the session.

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -23,6 +23,10 @@ use crate::clock;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Ticks of the CPU times in `/proc`, in milliseconds.
 const TICK: f64 = 10.0;
+
+/// The rules for any composer without their pauses between paste and Enter: what is left is the broker's own time.
+const BRISK: &str = "name = \"brisk\"\ninherits = \"generic\"\n[composer]\nkind = \"always\"\n\
+                     [submit]\nsettle_ms = 0\nsettle_quiet_ms = 0\n";
 
 /// A running broker. Dropped, it is killed, and its agents with it.
 pub(crate) struct Broker {
@@ -42,7 +46,9 @@ struct Api {
 impl Broker {
     /// Starts one against this engine.
     pub(crate) fn start(dir: &Path, engine: &str) -> Result<Self> {
-        fs::create_dir_all(dir)?;
+        let rules = dir.join(".config/relay-broker/harness");
+        fs::create_dir_all(&rules)?;
+        fs::write(rules.join("brisk.toml"), BRISK)?;
         let program = std::env::var_os("HOUSE_BENCH_BROKER")
             .unwrap_or_else(|| env!("CARGO_BIN_EXE_relay-broker").into());
         let mut command = Command::new(program);
@@ -79,35 +85,46 @@ impl Broker {
         bail!("the broker does not listen: {}", fs::read_to_string(self.dir.join("stderr"))?)
     }
 
-    /// Spawns an agent without a composer, and answers how long the reply took, in milliseconds.
-    pub(crate) fn spawn(&self, name: &str, program: &Path, args: &[&str]) -> Result<f64> {
-        let body = json!({"name": name, "command": program, "args": args, "harness": "plain"});
+    /// Spawns an agent under this rule set, and answers its process id and how long the reply took, in milliseconds.
+    pub(crate) fn spawn(
+        &self,
+        name: &str,
+        program: &Path,
+        args: &[&str],
+        harness: &str,
+    ) -> Result<(u32, f64)> {
+        let body = json!({"name": name, "command": program, "args": args, "harness": harness});
         let before = clock::now();
-        let (status, answer) = self.post("/api/spawn", &body)?;
+        let answer = self.call("POST", "/api/spawn", &body)?;
         let took = clock::ms(before, clock::now());
-        if !(200..300).contains(&status) {
-            bail!("spawn of {name}: {status} {answer}");
-        }
-        Ok(took)
+        let pid = answer["pid"].as_u64().context("a spawn without a process")?;
+        Ok((u32::try_from(pid)?, took))
     }
 
-    fn post(&self, path: &str, body: &Value) -> Result<(u16, String)> {
+    /// How many bytes this agent has written so far.
+    pub(crate) fn written_by(&self, name: &str) -> Result<u64> {
+        let shot = self.call("GET", &format!("/api/spawned/{name}/snapshot"), &Value::Null)?;
+        shot["offset"].as_u64().context("a snapshot without an offset")
+    }
+
+    fn call(&self, method: &str, path: &str, body: &Value) -> Result<Value> {
         let Api { port, key } = self.api.as_ref().context("the broker does not listen yet")?;
         let mut stream = TcpStream::connect(("127.0.0.1", *port))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let body = body.to_string();
         let request = format!(
-            "POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {key}\r\n\
+            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {key}\r\n\
              Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
             body.len()
         );
         stream.write_all(request.as_bytes())?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
-        let status = answer.split(' ').nth(1).context("no status")?.parse()?;
-        let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
-        Ok((status, body.unwrap_or_default()))
+        let status: u16 = answer.split(' ').nth(1).context("no status")?.parse()?;
+        let (_, body) = answer.split_once("\r\n\r\n").context("no body")?;
+        ensure!((200..300).contains(&status), "{method} {path}: {status} {body}");
+        Ok(serde_json::from_str(body)?)
     }
 
     /// Its resident memory in KiB.

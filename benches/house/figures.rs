@@ -31,8 +31,8 @@ pub(crate) enum Goal {
 /// One row of the table.
 #[derive(Debug)]
 struct Figure {
-    key: &'static str,
-    what: &'static str,
+    key: String,
+    what: String,
     unit: &'static str,
     value: f64,
     floor: Option<f64>,
@@ -46,12 +46,12 @@ pub(crate) struct Figures(Vec<Figure>);
 impl Figures {
     pub(crate) fn add(
         &mut self,
-        (key, what, unit): (&'static str, &'static str, &'static str),
+        (key, what, unit): (impl Into<String>, impl Into<String>, &'static str),
         value: f64,
         floor: Option<f64>,
         goal: Goal,
     ) {
-        self.0.push(Figure { key, what, unit, value, floor, goal });
+        self.0.push(Figure { key: key.into(), what: what.into(), unit, value, floor, goal });
     }
 
     /// For people.
@@ -87,7 +87,7 @@ impl Figures {
                     "value": figure.value, "unit": figure.unit, "floor": figure.floor,
                     "ratio": figure.ratio(), "met": figure.met(),
                 });
-                (figure.key.to_owned(), value)
+                (figure.key.clone(), value)
             })
             .collect();
         json!({"bench": "house", "circumstances": circumstances, "figures": figures}).to_string()

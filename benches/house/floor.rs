@@ -102,7 +102,7 @@ fn terminal(report: &str, agent: u64) -> Result<Terminal> {
     let slave = || pair.slave.try_clone().map(Stdio::from);
     // Ends when its terminal goes away with this process.
     Command::new(std::env::current_exe()?)
-        .args(["child", report, &agent.to_string()])
+        .args(["reader", report, &agent.to_string()])
         .stdin(slave()?)
         .stdout(slave()?)
         .spawn()?;

@@ -2,7 +2,7 @@
 //! and the same children, in one run. docs/performance.md tells the method and the goals.
 //!
 //! ```text
-//! cargo bench --bench house -- [latency] [burst] [idle] [spawn] [start] [--rounds N]
+//! cargo bench --bench house -- [latency] [burst] [idle] [spawn] [start] [sizes] [flood] [--rounds N]
 //! ```
 //!
 //! Engine, broker, floor and children are processes on one machine that read one clock; the figures of a
@@ -13,11 +13,14 @@
 mod broker;
 mod child;
 mod clock;
+mod composer;
 mod engine;
 mod figures;
+mod flood;
 mod floor;
 mod party;
 mod sink;
+mod sizes;
 mod socket;
 
 use std::{fs, path::Path, thread, time::Duration};
@@ -33,7 +36,7 @@ use crate::{
 };
 
 /// What is measured when nothing is named.
-const ALL: [&str; 5] = ["latency", "burst", "idle", "spawn", "start"];
+const ALL: [&str; 7] = ["latency", "burst", "idle", "spawn", "start", "sizes", "flood"];
 /// The two that take turns.
 const NAMES: [&str; 2] = ["broker", "floor"];
 /// Rounds of latency and burst; broker and floor take turns.
@@ -62,7 +65,9 @@ fn main() -> Result<()> {
     let args: Vec<_> = std::env::args().skip(1).collect();
     let words: Vec<_> = args.iter().map(String::as_str).collect();
     match words[..] {
-        ["child", report, agent] => child::run(report, agent.parse()?),
+        ["reader", report, agent] => child::run(report, agent.parse()?),
+        ["composer", report, agent] => child::compose(report, agent.parse()?),
+        ["flooder", _, _] => child::flood(),
         ["floor", engine, report, agents] => floor::run(engine, report, agents.parse()?),
         _ => measure(&words),
     }
@@ -94,6 +99,12 @@ fn measure(words: &[&str]) -> Result<()> {
     }
     if wants("start") {
         start(dir.path(), &mut figures)?;
+    }
+    if wants("sizes") {
+        sizes::measure(dir.path(), &mut figures)?;
+    }
+    if wants("flood") {
+        flood::measure(dir.path(), rounds, &mut figures)?;
     }
     let circumstances = json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -237,8 +248,8 @@ fn idle(dir: &Path, idle: bool, spawn: bool, figures: &mut Figures) -> Result<()
     if spawn {
         let mut silent = Vec::new();
         for number in 0..TRIES {
-            let took =
-                party.as_broker()?.spawn(&format!("silent-{number}"), Path::new("sleep"), &["1000"])?;
+            let name = format!("silent-{number}");
+            let (_, took) = party.as_broker()?.spawn(&name, Path::new("sleep"), &["1000"], "plain")?;
             silent.push(took - SURVIVAL);
         }
         let talking = (0..TRIES).map(|_| party.spawn()).collect::<Result<Vec<_>>>()?;

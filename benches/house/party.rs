@@ -10,7 +10,9 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
     broker::Broker,
-    child, clock,
+    child,
+    child::Program,
+    clock,
     engine::{Engine, Heard},
     sink::Sink,
 };
@@ -83,13 +85,19 @@ impl Party {
 
     /// Gives the broker one more agent that reads; answers how long the spawn took, in milliseconds.
     pub(crate) fn spawn(&mut self) -> Result<f64> {
+        Ok(self.spawn_as(Program::Reader)?.1)
+    }
+
+    /// Gives the broker one more agent; answers its process id and how long the spawn took, in milliseconds.
+    pub(crate) fn spawn_as(&mut self, program: Program) -> Result<(u32, f64)> {
         let agent = self.read.len() as u64;
         let report = self.sink.path().display().to_string();
-        let args = ["child", &report, &agent.to_string()];
-        let took = self.as_broker()?.spawn(&agent_name(agent), &std::env::current_exe()?, &args)?;
+        let args = [program.word(), &report, &agent.to_string()];
+        let name = agent_name(agent);
+        let spawned = self.as_broker()?.spawn(&name, &std::env::current_exe()?, &args, program.harness())?;
         self.read.push(0);
         self.acked.push(0);
-        Ok(took)
+        Ok(spawned)
     }
 
     pub(crate) fn as_broker(&self) -> Result<&Broker> {
@@ -116,6 +124,11 @@ impl Party {
     /// Delivers one message to each of these agents, all at once, and waits until all are read and acked.
     /// Fails when one is lost, repeated or out of order.
     pub(crate) fn deliver(&mut self, to: impl Iterator<Item = u64>) -> Result<Times> {
+        self.deliver_of(child::EVERYDAY, to)
+    }
+
+    /// The same with texts of so many bytes.
+    pub(crate) fn deliver_of(&mut self, bytes: usize, to: impl Iterator<Item = u64>) -> Result<Times> {
         let names: Vec<_> = (0..self.read.len() as u64).map(agent_name).collect();
         let mut wanted = self.read.clone();
         let mut mail = Vec::new();
@@ -123,7 +136,7 @@ impl Party {
             let index = usize::try_from(agent)?;
             let number = wanted.get_mut(index).context("no such agent")?;
             *number += 1;
-            mail.push((names[index].as_str(), child::text(*number)));
+            mail.push((names[index].as_str(), child::text(*number, bytes)));
         }
         let mut left = mail.len();
         let sent = self.engine.deliver(mail.into_iter())?;

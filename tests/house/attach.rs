@@ -23,11 +23,11 @@ use relay_broker::{messages::pty::TermSize, screen::Screen};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Chance, House, agents, expect,
+    Chance, House, agents, expect, figure,
     frames::{Frame, read_head},
     house::program,
     processes::{resident, signal},
-    until,
+    until, until_within,
 };
 
 /// A WebSocket that is read when it is asked.
@@ -183,10 +183,13 @@ fn an_agent_that_floods_and_never_reads_holds_nobody_up_and_fills_no_memory() {
         assert_eq!(listener.hears(n).last(), Some(&format!("m{n}")));
         peak = peak.max(resident(house.pid()));
     }
-    until("a flood", || {
+    let megabytes = figure(20, 100) as u64;
+    until_within(Duration::from_secs(600), "a flood", || {
         peak = peak.max(resident(house.pid()));
         let shot = house.get("/api/spawned/flood/snapshot");
-        expect(shot["offset"].as_u64() > Some(10_000_000), || format!("{} of {}", shot["offset"], output()))
+        expect(shot["offset"].as_u64() > Some(megabytes * 1_000_000), || {
+            format!("{} of {}", shot["offset"], output())
+        })
     });
     assert!(peak < 100 << 20, "{} MiB", peak >> 20);
 }

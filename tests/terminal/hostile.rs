@@ -25,7 +25,8 @@ const ESCAPES: [&str; 10] = [
 /// What a shell could not be told without running it, and what is only long.
 fn more() -> Vec<String> {
     let all: String = (0..=0x9f).filter_map(char::from_u32).collect();
-    let long = "0123456789abcdef".repeat(1 << 14);
+    // A megabyte, and all that an engine takes.
+    let long = "0123456789abcdef".repeat(62_500);
     vec![
         all.clone(),
         format!("{all}\u{1b}[201~{all}\u{1b}[200~{all}"),
