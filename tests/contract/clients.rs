@@ -27,14 +27,14 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const BROKER: &str = env!("CARGO_BIN_EXE_relay-broker");
 
 /// Where clients run: a project directory, a home, the installed packages, and an engine.
-struct Site {
-    house: House,
-    packages: PathBuf,
+pub(crate) struct Site {
+    pub(crate) house: House,
+    pub(crate) packages: PathBuf,
     dir: TempDir,
 }
 
 impl Site {
-    async fn open() -> Self {
+    pub(crate) async fn open() -> Self {
         let packages = npm::installed("contract/clients", Optional::Out);
         let dir = tempfile::tempdir().unwrap();
         for sub in ["home", "project"] {
@@ -43,7 +43,7 @@ impl Site {
         Self { house: House::open().await, packages, dir }
     }
 
-    fn project(&self) -> PathBuf {
+    pub(crate) fn project(&self) -> PathBuf {
         self.dir.path().join("project").canonicalize().unwrap()
     }
 
@@ -87,14 +87,14 @@ impl Site {
     }
 
     /// Runs a command of it that must succeed, as this agent, and answers what it printed.
-    fn relay(&self, agent: &str, args: &[&str]) -> String {
+    pub(crate) fn relay(&self, agent: &str, args: &[&str]) -> String {
         let (status, said) = self.run(&self.cli(), args, agent);
         assert!(status.success(), "agent-relay {args:?}: {status}: {said}");
         said
     }
 
     /// The same of a command that prints JSON.
-    fn relay_json(&self, agent: &str, args: &[&str]) -> Value {
+    pub(crate) fn relay_json(&self, agent: &str, args: &[&str]) -> Value {
         let said = self.relay(agent, args);
         serde_json::from_str(&said).unwrap_or_else(|why| panic!("agent-relay {args:?}: {why}: {said}"))
     }
@@ -118,7 +118,7 @@ impl Site {
     }
 
     /// That nobody tried to leave this machine.
-    fn assert_quiet(&self) {
+    pub(crate) fn assert_quiet(&self) {
         let violations = fs::read_to_string(self.violations()).unwrap_or_default();
         assert!(violations.is_empty(), "connections were tried to {violations}");
     }
@@ -153,15 +153,15 @@ async fn the_published_driver_runs_our_broker() {
 }
 
 /// A client that runs until it is ended; killed when dropped.
-struct Running {
-    child: Child,
+pub(crate) struct Running {
+    pub(crate) child: Child,
     log: PathBuf,
 }
 
 impl Running {
     /// Starts a command of upstream's command line. `port` is where a broker's is looked for.
-    fn start(site: &Site, args: &[&str], port: u16) -> Self {
-        let log = site.dir.path().join(format!("{}.log", args.join("-")));
+    pub(crate) fn start(site: &Site, args: &[&str], port: u16) -> Self {
+        let log = site.dir.path().join(format!("{}.log", args.join("-").replace('/', "-")));
         let out = File::create(&log).unwrap();
         let mut client = site.node(&site.cli());
         client
@@ -172,13 +172,18 @@ impl Running {
         Self { child: client.spawn().unwrap(), log }
     }
 
-    fn said(&self) -> String {
+    pub(crate) fn said(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap()).into_owned()
+    }
+
+    /// Asks it to end.
+    pub(crate) fn terminate(&self) {
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
     }
 
     /// Ends it in good order.
     fn end(mut self) -> ExitStatus {
-        kill(Pid::from_raw(self.child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+        self.terminate();
         let began = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -190,7 +195,7 @@ impl Running {
     }
 
     /// Waits until it has said all of these.
-    fn until_said(&self, texts: &[&str]) {
+    pub(crate) fn until_said(&self, texts: &[&str]) {
         let began = Instant::now();
         loop {
             let said = self.said();
@@ -212,14 +217,19 @@ impl Drop for Running {
     }
 }
 
+/// A port below a free one: the command line looks for a broker's from the next one on.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().saturating_sub(1)
+}
+
 /// A broker that a client has started, by its connection file; killed when dropped.
-struct Started {
-    connection: PathBuf,
+pub(crate) struct Started {
+    pub(crate) connection: PathBuf,
 }
 
 impl Started {
     /// Its process, while it can be found.
-    fn pid(&self) -> Option<i32> {
+    pub(crate) fn pid(&self) -> Option<i32> {
         let connection: Value = serde_json::from_slice(&fs::read(&self.connection).ok()?).ok()?;
         i32::try_from(connection["pid"].as_i64()?).ok()
     }
@@ -234,7 +244,7 @@ impl Drop for Started {
     }
 }
 
-fn is_running(pid: i32) -> bool {
+pub(crate) fn is_running(pid: i32) -> bool {
     kill(Pid::from_raw(pid), None).is_ok()
 }
 
@@ -242,9 +252,8 @@ fn is_running(pid: i32) -> bool {
 async fn the_published_command_line_runs_our_broker() {
     let site = Site::open().await;
     let started = Started { connection: site.project().join(".agentworkforce/relay/connection.json") };
-    // The command line looks for a free port from the next one on.
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let up = Running::start(&site, &["local", "up"], free.saturating_sub(1));
+    let free = free_port();
+    let up = Running::start(&site, &["local", "up"], free);
     up.until_said(&["Broker started."]);
     let broker = started.pid().expect("a broker that can be found");
     assert!(site.relay("", &["local", "status"]).contains("Status: RUNNING"));

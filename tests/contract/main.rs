@@ -16,3 +16,4 @@ mod judge;
 mod npm;
 mod recorded;
 mod recorder;
+mod sidecars;
