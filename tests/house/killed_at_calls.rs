@@ -66,7 +66,7 @@ impl Program {
         match (boundary.step, boundary.side) {
             (Step::Type, Side::After) | (Step::Prove, Side::Before) => true,
             // Before the first of its writes nothing of it has been typed.
-            (Step::Type, Side::Before) => (boundary.nth - 1) % self.writes() != 0,
+            (Step::Type, Side::Before) => !(boundary.nth - 1).is_multiple_of(self.writes()),
             _ => false,
         }
     }
