@@ -283,11 +283,13 @@ fn a_rooms_rule_files_know_no_actix() {
     let shells = [
         "actors/supervisor/tree.rs",
         "actors/agent_registry/deeds.rs",
+        "actors/agent_registry/calls.rs",
         "actors/agent_registry/ends.rs",
         "actors/agent_registry/session.rs",
         "actors/agent_registry/stillness.rs",
         "actors/node_session/clock.rs",
         "actors/node_session/incoming.rs",
+        "actors/node_session/offering.rs",
         "actors/node_session/outgoing.rs",
         "actors/node_session/page.rs",
         "actors/pty_worker/launch.rs",
