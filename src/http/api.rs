@@ -22,7 +22,7 @@ use crate::{
         delivery::CursorView,
         lifecycle::{ActorId, ActorKind},
         readiness::ReadinessBoard,
-        spawn::{AgentDoors, AgentView, FindAgent, ListAgents},
+        spawn::{AgentDoors, AgentView, FindAgent, Found, ListAgents},
     },
     supervision::{Detail, Directory},
 };
@@ -113,11 +113,15 @@ impl Api {
     /// One agent's doors.
     ///
     /// # Errors
-    /// 400 for what cannot be a name, 404 when there is no such agent.
+    /// 400 for what cannot be a name, 404 when there is no such agent, 409 while it has no program.
     pub(super) async fn agent(&self, name: &str) -> Result<AgentDoors, ApiError> {
         let parsed = AgentName::parse(name)?;
         let found = self.doors.find.ask(|reply| FindAgent { name: parsed, reply });
-        within(ROOM_TIME, found).await?.ok_or_else(|| ApiError::no_agent(name))
+        match within(ROOM_TIME, found).await? {
+            Found::Doors(doors) => Ok(*doors),
+            Found::NoProgram(phase) => Err(ApiError::no_program(name, phase)),
+            Found::Nobody => Err(ApiError::no_agent(name)),
+        }
     }
 
     /// Every cursor's numbers, by agent, as the probes show them.

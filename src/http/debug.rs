@@ -29,7 +29,7 @@ use crate::{
         delivery::ObserveCursor,
         lifecycle::{ActorId, ActorKind},
         pty::{Snapshot, TakeSnapshot, WorkerView},
-        spawn::{AgentDoors, FindAgent, ListAgents},
+        spawn::{AgentDoors, FindAgent, Found, ListAgents},
     },
     supervision::{Detail, FaultPoint, Probe, ProbeView},
 };
@@ -86,10 +86,9 @@ async fn observe_cursors(api: &Api) -> BTreeMap<String, Value> {
     let Some(agents) = prompt(api.doors.list.ask(ListAgents)).await else { return BTreeMap::new() };
     let observed = agents.into_iter().map(|view| async move {
         let name = view.spec.name;
-        let doors = find(api, &name).await;
-        let cursor = match doors.flatten() {
-            Some(doors) => prompt(doors.cursor.ask(ObserveCursor)).await,
-            None => None,
+        let cursor = match find(api, &name).await {
+            Some(Found::Doors(doors)) => prompt(doors.cursor.ask(ObserveCursor)).await,
+            _ => None,
         };
         (name.to_string(), json!(cursor))
     });
@@ -97,17 +96,24 @@ async fn observe_cursors(api: &Api) -> BTreeMap<String, Value> {
 }
 
 /// `None` when the registry does not answer at once.
-async fn find(api: &Api, name: &AgentName) -> Option<Option<AgentDoors>> {
+async fn find(api: &Api, name: &AgentName) -> Option<Found> {
     prompt(api.doors.find.ask(|reply| FindAgent { name: name.clone(), reply })).await
 }
 
 /// `GET /debug/agents/{name}`
 pub(super) async fn agent(api: Data<Api>, name: Path<String>) -> Result<HttpResponse, ApiError> {
     let name = AgentName::parse(&name)?;
-    let doors = find(&api, &name).await.flatten();
+    let (doors, phase) = match find(&api, &name).await {
+        Some(Found::Doors(doors)) => {
+            let phase = doors.view.phase;
+            (Some(*doors), Some(phase))
+        }
+        Some(Found::NoProgram(phase)) => (None, Some(phase)),
+        Some(Found::Nobody) | None => (None, None),
+    };
     let probe = |kind| api.directory.get(&ActorId::of(kind, &name)).map(|probe| probe.view());
     let (worker_probe, cursor_probe) = (probe(ActorKind::PtyWorker), probe(ActorKind::DeliveryCursor));
-    if doors.is_none() && worker_probe.is_none() && cursor_probe.is_none() {
+    if phase.is_none() && worker_probe.is_none() && cursor_probe.is_none() {
         return Err(ApiError::no_agent(name.as_str()));
     }
     let (cursor, snapshot) = match &doors {
@@ -136,7 +142,7 @@ pub(super) async fn agent(api: Data<Api>, name: Path<String>) -> Result<HttpResp
     let dead_letters = letters.iter().filter(|letter| letter.name == name).count();
     let verdict = explain(&Facts {
         name: name.as_str(),
-        phase: doors.as_ref().map(|doors| doors.view.phase),
+        phase,
         worker: worker.as_ref(),
         cursor: cursor.as_ref(),
         down: &down,
@@ -151,7 +157,7 @@ pub(super) async fn agent(api: Data<Api>, name: Path<String>) -> Result<HttpResp
         "name": name,
         "summary": verdict.summary,
         "next": verdict.next,
-        "phase": doors.as_ref().map(|doors| doors.view.phase),
+        "phase": phase,
         "agent_id": doors.as_ref().and_then(|doors| doors.view.agent_id.as_ref()),
         "process": process,
         "state": worker,

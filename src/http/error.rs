@@ -14,7 +14,7 @@ use crate::{
         pty::{BadSize, PtyRefused},
         send::SendRefused,
         session::RegisterRefused,
-        spawn::SpawnRefused,
+        spawn::{AgentPhase, SpawnRefused},
     },
 };
 
@@ -66,6 +66,24 @@ impl ApiError {
     pub(super) fn no_agent(name: &str) -> Self {
         let message = format!("no agent named `{name}`; `relay-broker ps` lists them");
         Self::new(StatusCode::NOT_FOUND, "agent_not_found", message).about(name)
+    }
+
+    /// The agent is there, and its program is not.
+    pub(super) fn no_program(name: &str, phase: AgentPhase) -> Self {
+        let (code, message) = match phase {
+            AgentPhase::Restarting => {
+                let message = format!(
+                    "the program of `{name}` has failed and is started again soon; ask again then, or look at \
+                     its end with `relay-broker crashes`"
+                );
+                ("agent_restarting", message)
+            }
+            _ => (
+                "agent_starting",
+                format!("the program of `{name}` does not run yet; ask again when it does"),
+            ),
+        };
+        Self::new(StatusCode::CONFLICT, code, message).retryable().about(name)
     }
 
     /// No such route.

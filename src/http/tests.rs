@@ -54,7 +54,7 @@ use crate::{
         result::{ResultTaken, SubmitResult},
         send::{SendRefused, Sent},
         sidecar::{Call, Manifest, SidecarRefused},
-        spawn::{AgentDoors, AgentPhase, AgentView, SpawnRefused, SpawnSpec, Spawned},
+        spawn::{AgentDoors, AgentPhase, AgentView, Found, SpawnRefused, SpawnSpec, Spawned},
     },
     supervision::{Child, Detail, Lifeline, Seat},
     testing::{name, within},

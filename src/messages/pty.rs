@@ -93,6 +93,8 @@ pub struct ChildExited {
 pub struct StateChanged {
     /// Whose.
     pub name: AgentName,
+    /// Of the agents that have had this name; nothing is said of one that is no more.
+    pub birth: Birth,
     /// Before.
     pub from: AgentState,
     /// Now.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Reply, lifecycle::ActorKind, process::ExitRecord, told};
-use crate::ids::AgentName;
+use crate::ids::{AgentName, Birth};
 
 /// http -> registry: end an agent; one that the engine wants ended goes the same way.
 #[derive(Debug)]
@@ -46,6 +46,8 @@ pub struct ReleaseAll {
 pub struct WorkerLost {
     /// Whose.
     pub name: AgentName,
+    /// Of the agents that have had this name.
+    pub birth: Birth,
     /// Which of its actors.
     pub actor: ActorKind,
     /// Its last reason.

@@ -184,8 +184,19 @@ pub struct ListAgents(pub Reply<Vec<AgentView>>);
 pub struct FindAgent {
     /// Exact name.
     pub name: AgentName,
-    /// `None` when there is no such agent.
-    pub reply: Reply<Option<AgentDoors>>,
+    /// What there is.
+    pub reply: Reply<Found>,
+}
+
+/// What there is of an agent that was looked for.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// Its program, and the ways to it.
+    Doors(Box<AgentDoors>),
+    /// The agent, without a program at this moment.
+    NoProgram(AgentPhase),
+    /// No such agent.
+    Nobody,
 }
 
 /// An agent's place in its life.

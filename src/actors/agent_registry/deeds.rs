@@ -6,10 +6,11 @@
 use std::{path::PathBuf, time::Duration};
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
+use futures_util::future::OptionFuture;
 use tracing::{info, warn};
 
 use super::{
-    AgentRegistry, FIRST_SESSION, OwedSpawn, Presence, RELEASE_LIMIT,
+    AgentRegistry, Entry, FIRST_SESSION, Presence, RELEASE_LIMIT,
     invocations::spawn_failure,
     saga::{Effect, Event as Happened, Phase},
 };
@@ -73,7 +74,7 @@ impl AgentRegistry {
                 Effect::Bury(exit) => self.bury(name, exit),
                 Effect::Mourn { exit, delay } => self.mourn(name, exit, delay),
                 Effect::Rest(delay) => self.rest(name.clone(), birth, delay, ctx),
-                Effect::AnswerSpawn(Ok(started)) => self.owe_spawned(name, started, ctx),
+                Effect::AnswerSpawn(Ok(started)) => self.answer_spawned(name, started),
                 Effect::AnswerSpawn(Err(refused)) => {
                     let (reply, origin) = (entry.reply.take(), entry.origin.clone());
                     self.answer_spawn(&origin, name, reply, Err(refused));
@@ -88,8 +89,13 @@ impl AgentRegistry {
         }
         if self.agents.get(name).is_some_and(|entry| entry.saga.phase() == Phase::Gone) {
             let gone = self.agents.remove(name);
-            let gone = gone.filter(|entry| !entry.claimed);
-            let id = gone.and_then(|entry| entry.registration).map(|registration| registration.agent_id);
+            let (claimed, registration) =
+                gone.map_or((false, None), |entry| (entry.claimed, entry.registration));
+            let id = registration.map(|registration| registration.agent_id);
+            if let Some(agent) = id.clone() {
+                self.journal.append(Record::AgentGone { agent });
+            }
+            let id = id.filter(|_| !claimed);
             self.remember(name.clone(), id);
             self.publish_inventory();
             self.closed_if_empty();
@@ -251,15 +257,14 @@ impl AgentRegistry {
                 registry.happen(&built, birth, Happened::NotStarted(why), ctx);
             }
         }));
-        ctx.spawn(surviving.into_actor(self).map(move |survived, registry, ctx| {
-            let event = match survived {
-                Ok(Ok(started)) => Happened::Survived(started),
-                Ok(Err(refused)) => return registry.not_started(&name, birth, refused, ctx),
-                Err(Unanswered) => Happened::NotStarted(SpawnRefused::Abandoned(
-                    "its terminal's worker failed while starting".to_owned(),
-                )),
-            };
-            registry.happen(&name, birth, event, ctx);
+        ctx.spawn(surviving.into_actor(self).map(move |survived, registry, ctx| match survived {
+            Ok(Ok(started)) => registry.survived(name, birth, started, ctx),
+            Ok(Err(refused)) => registry.not_started(&name, birth, refused, ctx),
+            Err(Unanswered) => {
+                let why = "its terminal's worker failed while starting".to_owned();
+                let event = Happened::NotStarted(SpawnRefused::Abandoned(why));
+                registry.happen(&name, birth, event, ctx);
+            }
         }));
     }
 
@@ -281,15 +286,41 @@ impl AgentRegistry {
         ctx.run_later(limit, move |registry, ctx| registry.happen(&name, birth, event, ctx));
     }
 
-    /// An agent lives: write it down, list it, join its channels, tell the world.
-    fn announce(&mut self, name: &AgentName, started: Started, ctx: &mut Context<Self>) {
-        let Some(entry) = self.agents.get_mut(name) else { return };
-        let Some(registration) = entry.registration.clone() else { return };
-        entry.started = Some(started.clone());
+    /// A program has survived its first moments: write that down before anybody hears of it.
+    fn survived(&mut self, name: AgentName, birth: Birth, started: Started, ctx: &mut Context<Self>) {
+        let Some(entry) = self.agents.get_mut(&name).filter(|entry| entry.birth == birth) else { return };
         entry.note_spawned_session(&started.harness);
+        entry.started = Some(started);
         if let Some(live) = entry.live_agent() {
             self.journal.append(Record::AgentLive(live));
         }
+        self.survived_on_record(name, birth, ctx);
+    }
+
+    /// True for an agent whose program has survived, which nobody was told yet.
+    pub(super) fn awaits_record(&self, name: &AgentName) -> bool {
+        let awaits = |entry: &Entry| entry.saga.phase() == Phase::Starting && entry.started.is_some();
+        self.agents.get(name).is_some_and(awaits)
+    }
+
+    /// Goes on with an agent once a kill of this process cannot lose its record any more: to the next one it would be
+    /// a stranger, and its mail would be acked unread.
+    pub(super) fn survived_on_record(&mut self, name: AgentName, birth: Birth, ctx: &mut Context<Self>) {
+        let written = OptionFuture::from(self.journal.written(self.journal.last_ticket()));
+        ctx.spawn(written.into_actor(self).map(move |written, registry, ctx| {
+            let entry = registry.agents.get(&name).filter(|entry| entry.birth == birth);
+            let started = entry.and_then(|entry| entry.started.clone());
+            // A journal that has ended ends the house.
+            if let (Some(started), None | Some(Ok(()))) = (started, written) {
+                registry.happen(&name, birth, Happened::Survived(started), ctx);
+            }
+        }));
+    }
+
+    /// An agent lives: list it, join its channels, tell the world.
+    fn announce(&mut self, name: &AgentName, started: Started, ctx: &mut Context<Self>) {
+        let Some(entry) = self.agents.get_mut(name) else { return };
+        let Some(registration) = entry.registration.clone() else { return };
         if entry.restarts > 0 {
             return self.announce_again(name, started.pid);
         }
@@ -319,9 +350,7 @@ impl AgentRegistry {
         ctx.spawn(joined.into_actor(self).map(|(), _, _| ()));
     }
 
-    /// An agent lives, and whoever asked for it is told once a kill of this process cannot lose that any more: to
-    /// the next one it would be a stranger, and its mail would be acked unread.
-    fn owe_spawned(&mut self, name: &AgentName, started: Started, ctx: &mut Context<Self>) {
+    fn answer_spawned(&mut self, name: &AgentName, started: Started) {
         let Some(entry) = self.agents.get_mut(name) else { return };
         let Some(registration) = &entry.registration else { return };
         let spawned = Spawned {
@@ -332,30 +361,7 @@ impl AgentRegistry {
             warning: entry.warning.clone(),
         };
         let (origin, reply) = (entry.origin.clone(), entry.reply.take());
-        // It was announced in this turn: its record is the newest, or before it.
-        let ticket = self.journal.last_ticket();
-        self.owed.push_back(OwedSpawn { ticket, origin, reply, spawned });
-        self.answer_owed(ctx);
-    }
-
-    /// Tells of the agents whose records are in the kernel, and waits for the next one's. What is owed outlives a
-    /// restart of the registry; this wait does not.
-    pub(super) fn answer_owed(&mut self, ctx: &mut Context<Self>) {
-        while let Some(owed) = self.owed.pop_front() {
-            if let Some(written) = self.journal.written(owed.ticket) {
-                self.owed.push_front(owed);
-                ctx.spawn(written.into_actor(self).map(|written, registry, ctx| {
-                    // A journal that has ended ends the house.
-                    if written.is_ok() {
-                        registry.answer_owed(ctx);
-                    }
-                }));
-                return;
-            }
-            let OwedSpawn { origin, reply, spawned, .. } = owed;
-            let name = spawned.name.clone();
-            self.answer_spawn(&origin, &name, reply, Ok(spawned));
-        }
+        self.answer_spawn(&origin, name, reply, Ok(spawned));
     }
 
     pub(super) fn answer_spawn(

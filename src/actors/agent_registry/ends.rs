@@ -126,9 +126,6 @@ impl AgentRegistry {
         let gave_up = entry.gave_up.clone();
         let ended = |by| exit.as_ref().is_some_and(|exit| exit.by == by);
         let released = !entry.releases.is_empty() || ended(EndedBy::Release) || ended(EndedBy::Shutdown);
-        if let Some(registration) = &entry.registration {
-            self.journal.append(Record::AgentGone { agent: registration.agent_id.clone() });
-        }
         if let Some(exit) = exit {
             self.write_down(name, &exit);
             if exit.is_failure() {

@@ -73,11 +73,11 @@ use crate::{
             SessionDown, SessionUp, SetInventory, SetOffer,
         },
         spawn::{
-            AgentDoors, AgentPhase, AgentView, BuildRooms, CloseRooms, FindAgent, ListAgents, Origin, Rooms,
-            Spawn, SpawnRefused, SpawnSpec, Spawned, Started,
+            AgentDoors, AgentPhase, AgentView, BuildRooms, CloseRooms, FindAgent, Found, ListAgents, Origin,
+            Rooms, Spawn, SpawnRefused, SpawnSpec, Spawned, Started,
         },
     },
-    store::{AGENTS_KNOWN_MAX, DeadLetter, Journal, Record, Ticket},
+    store::{AGENTS_KNOWN_MAX, DeadLetter, Journal, Record},
     supervision::{Detail, Lifeline, Post},
     wire::client::EngineEndpoint,
 };
@@ -171,8 +171,6 @@ pub struct AgentRegistry {
     presence: Presence,
     /// Spawns that wait for the first session.
     waiting: Vec<(AgentName, Birth)>,
-    /// Spawns that were carried out and are not answered yet, oldest first.
-    owed: VecDeque<OwedSpawn>,
     node_name: Option<NodeName>,
     /// What the engine speaks.
     dialect: Option<Dialect>,
@@ -182,15 +180,6 @@ pub struct AgentRegistry {
     locating: bool,
     /// Set once the house is ending.
     closing: Option<Closing>,
-}
-
-/// An answer that waits for the record of the agent that it is about.
-struct OwedSpawn {
-    /// Of that record, or of a later one.
-    ticket: Ticket,
-    origin: Origin,
-    reply: Option<Reply<Result<Spawned, SpawnRefused>>>,
-    spawned: Spawned,
 }
 
 /// The end of all agents.
@@ -263,7 +252,6 @@ impl AgentRegistry {
             sidecar: Place::default(),
             presence: Presence::Coming,
             waiting: Vec::new(),
-            owed: VecDeque::new(),
             node_name: None,
             dialect: None,
             receipts: 0,
@@ -441,7 +429,6 @@ impl Supervised for AgentRegistry {
         self.receipts = 0;
         self.locating = false;
         self.time_all_stillness(ctx);
-        self.answer_owed(ctx);
         let all: Vec<_> = self.agents.iter().map(|(name, entry)| (name.clone(), entry.birth)).collect();
         for (name, birth) in all {
             let exit = self.agents.get(&name).and_then(|entry| {
@@ -450,6 +437,7 @@ impl Supervised for AgentRegistry {
             });
             match exit {
                 Some(exit) => self.child_ended(&name, birth, exit, ctx),
+                None if self.awaits_record(&name) => self.survived_on_record(name, birth, ctx),
                 None => self.happen(&name, birth, Happened::Interrupted, ctx),
             }
         }
@@ -541,9 +529,9 @@ impl Handler<StateChanged> for AgentRegistry {
 
     fn handle(&mut self, changed: StateChanged, ctx: &mut Self::Context) {
         let _turn = self.life.turn();
-        let StateChanged { name, from, to, because, dialog } = changed;
+        let StateChanged { name, birth, from, to, because, dialog } = changed;
+        let Some(entry) = self.agents.get_mut(&name).filter(|entry| entry.birth == birth) else { return };
         if matches!(to, AgentState::Idle | AgentState::Working)
-            && let Some(entry) = self.agents.get_mut(&name)
             && !std::mem::replace(&mut entry.was_ready, true)
         {
             let ready = Event::WorkerReady {
@@ -567,14 +555,14 @@ impl Handler<WorkerLost> for AgentRegistry {
 
     fn handle(&mut self, lost: WorkerLost, ctx: &mut Self::Context) {
         let _turn = self.life.turn();
-        let Some(entry) = self.agents.get_mut(&lost.name) else { return };
+        let WorkerLost { name, birth, actor, why } = lost;
+        let Some(entry) = self.agents.get_mut(&name).filter(|entry| entry.birth == birth) else { return };
         entry.quarantined = true;
-        entry.warning = Some(lost.why);
+        entry.warning = Some(why);
         // A cursor that is gone costs the agent its mail, not its life; without its worker nobody holds its
         // terminal any more.
-        if lost.actor == ActorKind::PtyWorker {
-            let birth = entry.birth;
-            self.happen(&lost.name, birth, Happened::Lost, ctx);
+        if actor == ActorKind::PtyWorker {
+            self.happen(&name, birth, Happened::Lost, ctx);
         }
     }
 }
@@ -785,20 +773,21 @@ impl Handler<FindAgent> for AgentRegistry {
 
     fn handle(&mut self, find: FindAgent, _: &mut Self::Context) {
         let _turn = self.life.turn();
-        let doors = self.agents.get(&find.name).and_then(|entry| {
-            let rooms = entry.rooms.as_ref()?;
-            Some(AgentDoors {
-                view: Self::view(entry),
+        let found = self.agents.get(&find.name).map_or(Found::Nobody, |entry| {
+            let view = Self::view(entry);
+            let Some(rooms) = &entry.rooms else { return Found::NoProgram(view.phase) };
+            Found::Doors(Box::new(AgentDoors {
+                view,
                 input: rooms.input.clone(),
                 resize: rooms.resize.clone(),
                 snapshot: rooms.snapshot.clone(),
                 answer: rooms.answer.clone(),
                 cursor: rooms.cursor.clone(),
                 hold: rooms.hold.clone(),
-            })
+            }))
         });
         // Whoever asked went away.
-        find.reply.send(doors);
+        find.reply.send(found);
     }
 }
 

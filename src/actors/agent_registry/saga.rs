@@ -130,9 +130,9 @@ pub(super) enum Effect {
         /// Who.
         by: EndedBy,
     },
-    /// Write down that it lives, put it into the inventory, join its channels, tell the world.
+    /// Put it into the inventory, join its channels, tell the world.
     Announce(Started),
-    /// Write down that it is gone, take it out of the inventory, tell the world.
+    /// Write its end down, take it out of the inventory, tell the world.
     Bury(Option<ExitRecord>),
     /// Answer who asked for it.
     AnswerSpawn(Result<Started, SpawnRefused>),

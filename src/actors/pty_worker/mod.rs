@@ -234,9 +234,9 @@ impl PtyWorker {
 
     fn tell_state(&self, from: AgentState, to: AgentState, because: String, dialog: Option<Dialog>) {
         debug!(agent = %self.config.name, ?from, ?to, "agent state");
-        let name = self.config.name.clone();
+        let (name, birth) = (self.config.name.clone(), self.config.birth);
         // A registry that is gone lists no agents.
-        self.doors.state.tell(StateChanged { name, from, to, because, dialog }).ok();
+        self.doors.state.tell(StateChanged { name, birth, from, to, because, dialog }).ok();
     }
 
     /// Brings the shared view up to date.

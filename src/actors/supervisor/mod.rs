@@ -25,7 +25,7 @@ use crate::{
         delivery_cursor::{CursorConfig, CursorDoors, DeliveryCursor},
         pty_worker::{PtyWorker, WorkerConfig, WorkerDoors},
     },
-    ids::AgentName,
+    ids::{AgentName, Birth},
     messages::{
         delivery::Lane,
         hold::HoldDoors,
@@ -68,6 +68,7 @@ pub struct Supervisor {
 
 /// The two actors of one agent.
 struct AgentActors {
+    birth: Birth,
     cursor: ChildHandle,
     worker: ChildHandle,
 }
@@ -168,7 +169,7 @@ impl Supervisor {
             answer: worker.post(),
             terminate: worker.post(),
         };
-        let actors = AgentActors { cursor: cursor.handle().clone(), worker: worker.handle().clone() };
+        let actors = AgentActors { birth, cursor: cursor.handle().clone(), worker: worker.handle().clone() };
         self.agents.insert(name, actors);
         // When the registry restarted meanwhile nobody waits; it closes the rooms by the agent's name.
         reply.send(rooms);
@@ -194,15 +195,14 @@ impl Supervisor {
                 // The house listens until it has ended.
                 self.endings.send(Ending::Failed { actor: id.clone(), reason }).ok();
             }
-            Decision::Quarantine => match AgentName::parse(&id.of) {
-                Ok(name) => {
-                    tell(
-                        &self.posts.worker_lost,
-                        WorkerLost { name, actor: id.kind, why: reason.to_string() },
-                    );
-                }
-                Err(_) => error!(actor = %id, "quarantined an actor that serves no agent"),
-            },
+            Decision::Quarantine => {
+                let its = |(name, _): &(&AgentName, &AgentActors)| name.as_str() == id.of;
+                // Of an agent whose rooms are closed nobody needs to hear any more.
+                let Some((name, actors)) = self.agents.iter().find(its) else { return };
+                let (name, birth) = (name.clone(), actors.birth);
+                let lost = WorkerLost { name, birth, actor: id.kind, why: reason.to_string() };
+                tell(&self.posts.worker_lost, lost);
+            }
             Decision::Restart { .. } | Decision::Park { .. } | Decision::Stop => {}
         }
     }

@@ -120,6 +120,22 @@ async fn every_bad_request_is_answered_in_the_one_envelope() {
 }
 
 #[actix::test]
+async fn an_agent_whose_program_rests_is_no_stranger() {
+    let house = house();
+    house.script().resting = true;
+    for (path, body) in [
+        ("/api/input/al", r#"{"data":"x"}"#),
+        ("/api/resize/al", r#"{"rows":30,"cols":90}"#),
+        ("/api/spawned/al/answer", r#"{"choice":"yes"}"#),
+    ] {
+        is_envelope(&house.post(path, body).await, 409, "agent_restarting");
+    }
+    is_envelope(&house.get("/api/spawned/al/snapshot").await, 409, "agent_restarting");
+    is_envelope(&house.get("/api/spawned/bo/snapshot").await, 404, "agent_not_found");
+    assert_eq!(house.get("/debug/agents/al").await.json()["phase"], "restarting");
+}
+
+#[actix::test]
 async fn a_body_over_1_mib_is_refused_announced_or_not() {
     let house = house();
     let head = format!(

@@ -17,6 +17,8 @@ pub(super) struct Script {
     pub(super) pending: Vec<Pending>,
     /// Registry and worker take questions and never answer.
     pub(super) silent: bool,
+    /// The agent's program has failed, and the next one does not run yet.
+    pub(super) resting: bool,
     /// To hold messages back is done, and never answered.
     pub(super) hold_unanswered: bool,
     /// What the agent of [`RESULT_TOKEN`] handed in: data, final, metadata.
@@ -97,7 +99,13 @@ handles!(FindAgent, |rooms, asked| {
     if lock(&rooms.script).silent {
         rooms.kept.push(Box::new(asked));
     } else {
-        asked.reply.send(rooms.agent.clone().filter(|doors| doors.view.spec.name == asked.name));
+        let doors = rooms.agent.clone().filter(|doors| doors.view.spec.name == asked.name);
+        let resting = lock(&rooms.script).resting;
+        asked.reply.send(match doors {
+            Some(_) if resting => Found::NoProgram(AgentPhase::Restarting),
+            Some(doors) => Found::Doors(Box::new(doors)),
+            None => Found::Nobody,
+        });
     }
 });
 handles!(ChangeChannels, |rooms, asked| {

@@ -7,7 +7,10 @@ use crate::messages::{
 };
 
 impl House {
-    fn spawn_with(&self, change: impl FnOnce(&mut SpawnSpec)) -> Answer<Result<Spawned, SpawnRefused>> {
+    pub(super) fn spawn_with(
+        &self,
+        change: impl FnOnce(&mut SpawnSpec),
+    ) -> Answer<Result<Spawned, SpawnRefused>> {
         let mut spec = self.spec();
         change(&mut spec);
         self.registry.post::<Spawn>().ask(|reply| Spawn { spec, origin: Origin::Api, reply })
