@@ -68,7 +68,8 @@ async fn the_next_program_takes_up_the_last_session_under_the_policy_that_says_s
 #[actix::test]
 async fn a_session_that_a_dead_broker_left_is_taken_up_by_the_same_program_in_the_same_place() {
     let resume = |spec: &mut SpawnSpec| spec.process.restart = again(RestartWhen::Resume);
-    let changes: [(&dyn Fn(&mut SpawnSpec), Option<&str>); 5] = [
+    type Change<'a> = &'a dyn Fn(&mut SpawnSpec);
+    let changes: [(Change<'_>, Option<&str>); 5] = [
         (&resume, Some("s-1")),
         (&|spec| (resume(spec), spec.cwd = "/".into()).1, None),
         (&|spec| (resume(spec), spec.program = "codex".to_owned()).1, None),
