@@ -1,6 +1,6 @@
 //! Real coding CLIs in the real broker: what they are sent, what their model hears, what proves it.
 //!
-//! The CLIs come from npm, once, into the build directory (about 860 MB). Each runs in a home directory of its
+//! The CLIs come from npm, once, into the build directory (about 1.2 GB). Each runs in a home directory of its
 //! own, pointed by its own configuration at a model server inside the test; nothing leaves the machine. What is
 //! delivered is judged by what that model was sent, not by the screen.
 
@@ -17,6 +17,7 @@ mod support;
 
 /// A file per CLI; the name lets `scripts/test` leave them all out.
 mod real_cli {
+    mod claude;
     mod codex;
     mod dialogs;
     mod gemini;

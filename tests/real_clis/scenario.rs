@@ -137,5 +137,6 @@ fn medians(times: &[Delivered]) -> String {
         all.sort_unstable();
         all[all.len() / 2]
     };
-    format!("landed {} ms, proven {} ms", median(|one| one.landed_ms), median(|one| one.proven_ms))
+    let (landed, submitted) = (median(|one| one.landed_ms), median(|one| one.submitted_ms));
+    format!("landed {landed} ms, submitted {submitted} ms, proven {} ms", median(|one| one.proven_ms))
 }

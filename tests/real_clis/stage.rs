@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::OnceLock,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use serde_json::{Value, json};
@@ -81,6 +81,9 @@ pub(crate) struct Delivered {
     pub(crate) rung: String,
     /// From the frame's arrival to the landed text, ms.
     pub(crate) landed_ms: u64,
+    /// From the frame's arrival to the text's leaving the composer, ms; seen from outside, so it may be somewhat
+    /// earlier.
+    pub(crate) submitted_ms: u64,
     /// From the frame's arrival to the proof on disk, ms.
     pub(crate) proven_ms: u64,
 }
@@ -181,7 +184,11 @@ impl Stage {
 
     /// Waits for the proof of a message.
     pub(crate) fn proof(&self, id: &str) -> Delivered {
+        let mut submitted = None;
         until_within(STEP, &format!("a proof of {id}"), || {
+            if submitted.is_none() && self.has_left_the_composer(id) {
+                submitted = Some(now_ms());
+            }
             let of = |kind: &str| self.events.of(kind).into_iter().find(|event| event["event_id"] == id);
             let at = |event: &Value| event["timestamp"].as_u64().unwrap();
             if let Some(failed) = of("message_delivery_failed") {
@@ -193,13 +200,21 @@ impl Stage {
             let (Some(queued), Some(landed), Some(acked)) = (queued, landed, acked) else {
                 return Err(seen());
             };
-            let since = |event: &Value| at(event).saturating_sub(at(&queued));
+            let since = |time: u64| time.saturating_sub(at(&queued));
+            let proven = at(&acked);
             Ok(Delivered {
                 rung: acked["evidence"].as_str().unwrap().to_owned(),
-                landed_ms: since(&landed),
-                proven_ms: since(&acked),
+                landed_ms: since(at(&landed)),
+                submitted_ms: since(submitted.map_or(proven, |submitted| submitted.min(proven))),
+                proven_ms: since(proven),
             })
         })
+    }
+
+    /// True when the screen has shown that the composer took this message.
+    fn has_left_the_composer(&self, id: &str) -> bool {
+        let last = &self.house.get(&format!("/debug/agents/{NAME}"))["last_message"];
+        last["msg_id"] == id && matches!(last["rung"].as_str(), Some("submitted" | "accepted"))
     }
 
     /// True when there is a proof of a message.
@@ -263,6 +278,12 @@ impl Stage {
     }
 }
 
+/// Since the Unix epoch, as events count.
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    since.as_millis().try_into().unwrap()
+}
+
 fn holds_within(limit: Duration, holds: impl Fn() -> bool) -> bool {
     let began = Instant::now();
     while began.elapsed() < limit {
@@ -284,12 +305,12 @@ impl Drop for Stage {
 }
 
 /// True when what the model was sent holds this message: a header with its id, then exactly the body, then
-/// nothing, the reply hint, or the next message.
+/// nothing, the reply hint, the next message, or the mark by which claude tells its model where a paste ends.
 fn says(text: &str, id: &str, body: &str) -> bool {
     let headed = text.split_once(id).and_then(|(_, after)| after.split_once("]\n"));
     headed.and_then(|(_, after)| after.strip_prefix(body)).is_some_and(|rest| {
         let rest = rest.trim_end();
-        rest.is_empty() || rest.starts_with("\n[re")
+        rest.is_empty() || rest.starts_with("\n[re") || rest.starts_with("\n</pasted_content id=")
     })
 }
 
@@ -297,14 +318,17 @@ fn says(text: &str, id: &str, body: &str) -> bool {
 pub(crate) fn bin() -> PathBuf {
     static BIN: OnceLock<PathBuf> = OnceLock::new();
     BIN.get_or_init(|| {
-        let dir = npm::installed("real_clis", Optional::In);
-        let modules = dir.join("node_modules");
-        // The one package whose script must run: it puts the program of this platform in its place.
-        let linked = dir.join("linked");
-        if !linked.exists() {
+        let modules = npm::installed("real_clis", Optional::In).join("node_modules");
+        // The packages whose script must run: it puts the program of this platform in its place.
+        for (package, script) in
+            [("opencode-ai", "postinstall.mjs"), ("@anthropic-ai/claude-code", "install.cjs")]
+        {
+            let linked = modules.join(package).join("linked");
+            if linked.exists() {
+                continue;
+            }
             let mut command = Command::new("node");
-            let (code, _, said) =
-                house::run(command.arg("postinstall.mjs").current_dir(modules.join("opencode-ai")));
+            let (code, _, said) = house::run(command.arg(script).current_dir(modules.join(package)));
             assert_eq!(code, Some(0), "{said}");
             fs::write(linked, "").unwrap();
         }

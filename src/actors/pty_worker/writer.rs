@@ -107,6 +107,11 @@ impl Writer {
         Ok(self.inputs)
     }
 
+    /// Gaps count from here at the earliest, as if something had been written then.
+    pub(super) fn count_gaps_from(&mut self, since: Instant) {
+        self.ended = self.ended.max(Some(since));
+    }
+
     fn push(&mut self, kind: Kind, bytes: Vec<u8>, gap: Duration) {
         // An empty item could never be reported as taken.
         if !bytes.is_empty() {

@@ -8,7 +8,7 @@ use std::{fs, time::Duration};
 use relay_broker::harness::{Dialog, Harness, Severity};
 use serde_json::{Value, json};
 
-use super::{codex::CODEX, gemini::GEMINI, opencode::OPENCODE};
+use super::{claude::CLAUDE, codex::CODEX, gemini::GEMINI, opencode::OPENCODE};
 use crate::{
     stage::{Cli, Place, Stage},
     support::{expect, until_within},
@@ -71,6 +71,65 @@ fn arrives(stage: &Stage, id: &str) {
 
 fn command() -> String {
     format!("touch {MADE}")
+}
+
+mod claude {
+    use super::*;
+
+    fn untrusted(place: &Place<'_>) -> Vec<(&'static str, String)> {
+        let env = (CLAUDE.configure)(place);
+        let config = place.home.join(".claude.json");
+        let mut written: Value = serde_json::from_str(&fs::read_to_string(&config).unwrap()).unwrap();
+        written["projects"] = json!({});
+        fs::write(&config, written.to_string()).unwrap();
+        env
+    }
+
+    /// Its own default lets a model decide what has to be asked.
+    fn asking(place: &Place<'_>) -> Vec<(&'static str, String)> {
+        let env = (CLAUDE.configure)(place);
+        place.write(".claude/settings.json", &json!({ "permissions": { "ask": ["Bash"] } }).to_string());
+        env
+    }
+
+    fn with_a_mode_of_its_own(place: &Place<'_>) -> Vec<(&'static str, String)> {
+        let env = (CLAUDE.configure)(place);
+        place.write(
+            ".claude/settings.json",
+            &json!({ "permissions": { "defaultMode": "default" } }).to_string(),
+        );
+        env
+    }
+
+    fn asked(choice: &str) {
+        let arguments = json!({ "command": command(), "description": "Makes a file" });
+        approval(&Cli { configure: asking, ..CLAUDE }, "permission", "Bash", arguments, choice);
+    }
+
+    #[test]
+    fn asks_for_its_default_mode_and_takes_no_message_for_an_answer() {
+        let stage = Stage::spawn(&Cli { configure: with_a_mode_of_its_own, ..CLAUDE });
+        let dialog = stage.asks("auto-mode");
+        assert!(dialog["text"].as_str().unwrap().contains("default permission mode?"), "{dialog}");
+        let id = waits(&stage);
+        stage.answer(&dialog, "later");
+        arrives(&stage, &id);
+    }
+
+    #[test]
+    fn asks_whether_to_trust_the_directory() {
+        trust(&Cli { configure: untrusted, ..CLAUDE }, "Yes, I trust this folder");
+    }
+
+    #[test]
+    fn runs_a_command_that_was_approved() {
+        asked("yes");
+    }
+
+    #[test]
+    fn does_not_run_a_command_that_was_refused() {
+        asked("no");
+    }
 }
 
 mod codex {

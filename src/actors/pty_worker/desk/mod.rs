@@ -57,6 +57,10 @@ const STUCK_ROWS: u16 = 12;
 const STEP_MIN: Duration = Duration::from_millis(1);
 const FRAME_STEP: Duration = Duration::from_millis(50);
 
+/// From a question to the first key of its answer: claude draws one before it listens, and an Enter whose Down was
+/// lost takes the wrong choice.
+const HEARS_AFTER: Duration = Duration::from_millis(600);
+
 /// What the shell is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
@@ -119,6 +123,8 @@ pub(crate) struct Desk {
     working: Option<&'static Rule>,
     blocked: Option<&'static harness::Dialog>,
     dialogs: Dialogs,
+    /// When the open dialog was first seen.
+    asked_at: Option<Instant>,
     /// A message was typed into this child: its screen may show what others wrote.
     typed: bool,
     /// The child had read everything at the last look, if that was after the last byte.
@@ -155,6 +161,7 @@ impl Desk {
             working: None,
             blocked: None,
             dialogs: Dialogs::default(),
+            asked_at: None,
             typed: false,
             consumed: None,
             stuck: None,
@@ -309,15 +316,21 @@ impl Desk {
         self.dialogs.view()
     }
 
-    /// Answers the dialog that is open: the number of the last keystroke, and which dialog gets them.
+    /// Answers the dialog that is open: the number of the last keystroke, and which dialog gets them. A program that
+    /// has just drawn its question is given a moment before the first key.
     pub(crate) fn answer(
         &mut self,
         choice: &str,
         expected: Option<&DialogId>,
     ) -> Result<(u64, DialogId), AnswerRefused> {
         let (id, keys) = self.dialogs.keys(choice, expected, self.screen.application_cursor())?;
-        let last = self.strokes(keys.into_iter()).map_err(PtyRefused::InputFull)?;
-        Ok((last, id))
+        if let Some(asked_at) = self.asked_at {
+            self.writer.count_gaps_from(asked_at);
+        }
+        let gaps = std::iter::once(HEARS_AFTER).chain(std::iter::repeat(self.harness.submit.stroke_gap));
+        self.consumed = None;
+        let last = self.writer.push_strokes(keys.into_iter().zip(gaps).collect());
+        Ok((last.map_err(PtyRefused::InputFull)?, id))
     }
 
     /// The next bytes for the kernel.

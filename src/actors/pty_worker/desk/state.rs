@@ -99,6 +99,9 @@ impl Desk {
         }
         let asks = (state == AgentState::Blocked).then(|| self.question());
         let asks_anew = self.dialogs.see(asks, self.screen.offset());
+        if asks_anew {
+            self.asked_at = Some(now);
+        }
         if state != self.state || asks_anew {
             let from = std::mem::replace(&mut self.state, state);
             let (because, dialog) = (self.because.clone(), self.dialogs.view().cloned());

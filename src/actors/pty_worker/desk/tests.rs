@@ -389,6 +389,19 @@ fn a_dialog_is_told_with_its_words_and_answered_by_a_person_alone() {
 }
 
 #[test]
+fn a_question_that_was_just_drawn_is_given_a_moment_before_it_is_answered() {
+    let mut world = World::new("generic");
+    world.output("\x1b[?2004hRun `ls`?\r\n> 1. Yes\r\n  2. No");
+    world.turn();
+    assert_eq!(world.desk.state().0, AgentState::Blocked);
+    world.desk.answer("1", None).unwrap();
+    world.turn();
+    assert_eq!(world.typed(), "", "it may not listen yet");
+    world.pass(600);
+    assert_eq!(world.typed(), "1");
+}
+
+#[test]
 fn what_is_stuck_shows_the_screen_until_it_moves_again() {
     let mut world = World::ready("generic", COMPOSER);
     world.inject("d1");
