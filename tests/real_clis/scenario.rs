@@ -84,12 +84,22 @@ pub(crate) fn a_busy_agent(cli: &Cli) {
     assert_eq!(stage.heard(&first, "the first turn\ntakes its time"), Ok(1));
 }
 
-/// A message goes into a turn that runs: the model hears it although nobody has let it end the turn.
+/// A message goes into a turn that runs: the model hears it in what it is asked next, although nobody has let it end
+/// the turn.
 pub(crate) fn a_steered_turn(cli: &Cli) {
     let stage = Stage::start(cli);
     stage.begin_turn("go on\nuntil somebody stops you");
     let steer = stage.send("stop\nand do this instead", "steer");
     stage.proof(&steer);
+    let next = stage.model.asked().len();
+    if let Some(step) = cli.step {
+        step(&stage);
+        until_within(QUIT_WITHIN, "the turn goes on", || {
+            expect(stage.model.asked().len() > next, String::new)
+        });
+        let asked = &stage.model.asked()[next];
+        assert!(asked.texts.iter().any(|text| text.contains(&steer)), "{asked:?}");
+    }
     stage.hears(&steer, "stop\nand do this instead");
 }
 

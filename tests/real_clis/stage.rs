@@ -39,6 +39,9 @@ pub(crate) struct Cli {
     pub(crate) proof: &'static str,
     /// What it says when Ctrl-C has to be pressed again to quit.
     pub(crate) quit_asks: Option<&'static str>,
+    /// Takes its turn to the next step, where it hears what it was steered with; none is needed where that ends the
+    /// turn.
+    pub(crate) step: Option<fn(&Stage)>,
 }
 
 /// Where a CLI runs.
@@ -305,12 +308,14 @@ impl Drop for Stage {
 }
 
 /// True when what the model was sent holds this message: a header with its id, then exactly the body, then
-/// nothing, the reply hint, the next message, or the mark by which claude tells its model where a paste ends.
+/// nothing, the reply hint, the next message, or what claude tells its model: where a paste ends, or that the message
+/// came while a turn ran.
 fn says(text: &str, id: &str, body: &str) -> bool {
     let headed = text.split_once(id).and_then(|(_, after)| after.split_once("]\n"));
+    let ends = ["\n[re", "\n</pasted_content id=", "\n\nThis is how Claude Code surfaces messages"];
     headed.and_then(|(_, after)| after.strip_prefix(body)).is_some_and(|rest| {
         let rest = rest.trim_end();
-        rest.is_empty() || rest.starts_with("\n[re") || rest.starts_with("\n</pasted_content id=")
+        rest.is_empty() || ends.iter().any(|end| rest.starts_with(end))
     })
 }
 

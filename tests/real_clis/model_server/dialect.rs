@@ -133,23 +133,7 @@ impl Dialect {
         }
     }
 
-    /// What a model says at once, before it has made up its mind. Only claude makes a difference between a turn
-    /// that has begun and one that has not: stopped before its first word, it puts the message back where it was
-    /// typed.
-    pub(super) fn begun(self) -> Vec<Event> {
-        if self != Self::Messages {
-            return Vec::new();
-        }
-        let block = json!({ "type": "text", "text": "" });
-        let delta = json!({ "type": "text_delta", "text": ANSWER });
-        vec![
-            Event::named("message_start", json!({ "message": message() })),
-            Event::named("content_block_start", json!({ "index": 0, "content_block": block })),
-            Event::named("content_block_delta", json!({ "index": 0, "delta": delta })),
-        ]
-    }
-
-    /// The rest of an answer in pieces.
+    /// An answer in pieces.
     pub(super) fn streamed(self, reply: &Reply) -> Vec<Event> {
         match self {
             Self::Responses => responses(reply),
@@ -273,22 +257,25 @@ fn message() -> Value {
 }
 
 fn messages(reply: &Reply) -> Vec<Event> {
-    let mut events = vec![Event::named("content_block_stop", json!({ "index": 0 }))];
-    let mut stop = "end_turn";
-    if let Reply::Call { id, tool, arguments } = reply {
-        let block = json!({ "type": "tool_use", "id": id, "name": tool, "input": {} });
-        let delta = json!({ "type": "input_json_delta", "partial_json": arguments.to_string() });
-        events.extend([
-            Event::named("content_block_start", json!({ "index": 1, "content_block": block })),
-            Event::named("content_block_delta", json!({ "index": 1, "delta": delta })),
-            Event::named("content_block_stop", json!({ "index": 1 })),
-        ]);
-        stop = "tool_use";
-    }
+    let (block, delta, stop) = match reply {
+        Reply::Text => (
+            json!({ "type": "text", "text": "" }),
+            json!({ "type": "text_delta", "text": ANSWER }),
+            "end_turn",
+        ),
+        Reply::Call { id, tool, arguments } => (
+            json!({ "type": "tool_use", "id": id, "name": tool, "input": {} }),
+            json!({ "type": "input_json_delta", "partial_json": arguments.to_string() }),
+            "tool_use",
+        ),
+    };
     let ended = json!({ "stop_reason": stop, "stop_sequence": null });
-    events.extend([
+    vec![
+        Event::named("message_start", json!({ "message": message() })),
+        Event::named("content_block_start", json!({ "index": 0, "content_block": block })),
+        Event::named("content_block_delta", json!({ "index": 0, "delta": delta })),
+        Event::named("content_block_stop", json!({ "index": 0 })),
         Event::named("message_delta", json!({ "delta": ended, "usage": { "output_tokens": 2 } })),
         Event::named("message_stop", json!({})),
-    ]);
-    events
+    ]
 }

@@ -168,11 +168,7 @@ fn serve(stream: TcpStream, shared: &Shared) -> io::Result<()> {
     };
     match (dialect.is_streamed(path, &body), dialect.is_turn(&body)) {
         (true, true) => turn(&mut stream, shared, dialect, &body),
-        (true, false) => {
-            head(&mut stream, "text/event-stream")?;
-            tell(&mut stream, &dialect.begun())?;
-            tell(&mut stream, &dialect.streamed(&Reply::Text))
-        }
+        (true, false) => events(&mut stream, &dialect.streamed(&Reply::Text)),
         (false, _) => whole(&mut stream, &dialect.whole()),
     }
 }
@@ -192,7 +188,6 @@ fn beside(stream: &mut TcpStream, shared: &Shared, path: &str) -> io::Result<()>
 /// Notes a turn, waits as long as the test wants, answers.
 fn turn(stream: &mut TcpStream, shared: &Shared, dialect: Dialect, body: &Value) -> io::Result<()> {
     head(stream, "text/event-stream")?;
-    tell(stream, &dialect.begun())?;
     let mut state = shared.state();
     state.asked.push(dialect.asked(body));
     state.held += 1;
@@ -203,11 +198,12 @@ fn turn(stream: &mut TcpStream, shared: &Shared, dialect: Dialect, body: &Value)
     state.held -= 1;
     let reply = state.calls.pop_front().unwrap_or(Reply::Text);
     drop(state);
-    tell(stream, &dialect.streamed(&reply))
+    dialect.streamed(&reply).iter().try_for_each(|event| event.write(stream))
 }
 
-fn tell(stream: &mut TcpStream, events: &[Event]) -> io::Result<()> {
-    events.iter().try_for_each(|event| event.write(stream))
+fn events(stream: &mut TcpStream, answer: &[Event]) -> io::Result<()> {
+    head(stream, "text/event-stream")?;
+    answer.iter().try_for_each(|event| event.write(stream))
 }
 
 fn whole(stream: &mut TcpStream, answer: &Value) -> io::Result<()> {

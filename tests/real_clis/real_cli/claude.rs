@@ -1,10 +1,12 @@
 //! Claude Code.
 
+use std::fs;
+
 use serde_json::json;
 
 use crate::{
     scenario::scenarios,
-    stage::{Cli, Place},
+    stage::{Cli, Place, Stage},
 };
 
 pub(super) const CLAUDE: Cli = Cli {
@@ -13,6 +15,7 @@ pub(super) const CLAUDE: Cli = Cli {
     configure,
     proof: "submitted",
     quit_asks: Some("Press Ctrl-C again to exit"),
+    step: Some(step),
 };
 
 /// No account: a key, and an address of its own.
@@ -32,6 +35,14 @@ fn configure(place: &Place<'_>) -> Vec<(&'static str, String)> {
         ("ANTHROPIC_API_KEY", KEY.to_owned()),
         ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1".to_owned()),
     ]
+}
+
+/// A file is read, for which it asks nobody.
+fn step(stage: &Stage) {
+    let file = stage.house.dir().join("project").join("notes.txt");
+    fs::write(&file, "nothing of note").unwrap();
+    stage.model.call("Read", json!({ "file_path": file }));
+    stage.model.let_go();
 }
 
 scenarios!(CLAUDE);

@@ -6,7 +6,7 @@ use crate::{
 };
 
 pub(super) const CODEX: Cli =
-    Cli { program: "codex", args: &[], configure, proof: "accepted", quit_asks: None };
+    Cli { program: "codex", args: &[], configure, proof: "accepted", quit_asks: None, step: None };
 
 fn configure(place: &Place<'_>) -> Vec<(&'static str, String)> {
     let config = format!(

@@ -13,6 +13,7 @@ pub(super) const GEMINI: Cli = Cli {
     configure,
     proof: "accepted",
     quit_asks: Some("Press Ctrl+C again to exit"),
+    step: None,
 };
 
 pub(super) fn configure(place: &Place<'_>) -> Vec<(&'static str, String)> {
