@@ -68,10 +68,12 @@ async fn an_exit_is_written_down_with_its_memory_its_screen_and_without_its_secr
     let secret = "hunter2-hunter2";
     let env = BTreeMap::from([("MY_API_KEY".to_owned(), secret.to_owned())]);
     let grow = "import os; x = b'x' * (200 << 20); print(os.environ['MY_API_KEY'], \
-                os.environ['RELAY_AGENT_TOKEN'], flush=True); input(); os._exit(7)";
+                os.environ['RELAY_AGENT_TOKEN'], 'END', flush=True); input(); os._exit(7)";
     let mut rig = Rig::new(SpawnSpec { env, ..spec("python3", &["-c", grow], Some("plain")) });
     rig.started().await.unwrap();
-    rig.shows(secret).await;
+    // The line's end: an Enter that came within it would be echoed there.
+    let shown = rig.shows("END").await;
+    assert!(shown.plain.contains(secret), "{}", shown.plain);
     let typed = rig.child.post::<Input>().ask(|reply| Input { bytes: b"\n".to_vec(), reply });
     assert_eq!(typed.await.unwrap(), Ok(1));
     let exit = rig.exit().await;
