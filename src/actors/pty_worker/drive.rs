@@ -134,8 +134,7 @@ impl ActorFuture<PtyWorker> for Drive {
             }
             if more {
                 // The budget is used up: other agents of this thread come first.
-                task.waker().wake_by_ref();
-                return Poll::Pending;
+                return after_others(task);
             }
             if drive.looked.is_none() {
                 drive.looked = worker.look_at_transcript(now).map(|look| Box::pin(look) as Wait<Looked>);
@@ -158,7 +157,12 @@ impl ActorFuture<PtyWorker> for Drive {
                 return Poll::Pending;
             }
         }
-        task.waker().wake_by_ref();
-        Poll::Pending
+        after_others(task)
     }
+}
+
+/// To be polled again once whatever else can happen on this thread has happened: a task that only wakes itself would
+/// come dozens of times before those that other threads and the kernel have woken.
+fn after_others(task: &mut Task<'_>) -> Poll<()> {
+    std::pin::pin!(tokio::task::yield_now()).poll(task)
 }

@@ -22,7 +22,7 @@ use crate::{
 
 /// Most reads, and most bytes, before other agents of this thread get their turn (spec/pty 3.3).
 const READS: usize = 16;
-const READ_BYTES: usize = 64 << 10;
+const READ_BYTES: usize = 16 << 10;
 /// One read returns at most about 4 KiB.
 const READ_BUFFER: usize = 8 << 10;
 /// Bytes of output that may be on their way to the hub. What does not fit, those who watch do not see.
