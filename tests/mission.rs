@@ -120,13 +120,15 @@ fn every_test_that_a_row_names_is_there() {
             }
         }
     }
-    let figures = fs::read_to_string(root().join("docs/reliability.md")).unwrap();
-    let named: Vec<_> = figures.split('`').filter_map(|word| word.split_once(".rs::")).collect();
-    assert!(named.len() > 40, "docs/reliability.md names its tests otherwise: {named:?}");
-    for (file, test) in named {
-        let path = format!("{file}.rs");
-        if !files.entry(path.clone()).or_insert_with(|| tests_of(&path)).contains(test) {
-            broken.push(format!("docs/reliability.md: no test {path}::{test}"));
+    for (page, at_least) in [("docs/reliability.md", 40), ("docs/injection.md", 30)] {
+        let text = read(page);
+        let named: Vec<_> = text.split('`').filter_map(|word| word.split_once(".rs::")).collect();
+        assert!(named.len() > at_least, "{page} names its tests otherwise: {named:?}");
+        for (file, test) in named {
+            let path = format!("{file}.rs");
+            if !files.entry(path.clone()).or_insert_with(|| tests_of(&path)).contains(test) {
+                broken.push(format!("{page}: no test {path}::{test}"));
+            }
         }
     }
     assert!(broken.is_empty(), "documents name what is not there:\n  {}", broken.join("\n  "));

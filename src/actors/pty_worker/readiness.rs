@@ -170,7 +170,14 @@ impl Readiness {
         Gate::Open
     }
 
-    /// The same for a message that does not wait for rest: there is a composer, whatever else runs.
+    /// When a program that was ready and hides its prompt counts as asking something that no rule knows: whoever works
+    /// moves before then.
+    pub(super) fn unknown_at(&self, look: Look<'_>) -> Option<Instant> {
+        let hides = !look.prompt && look.blocked.is_none() && look.working.is_none();
+        (self.was_ready && hides).then(|| self.last_output.unwrap_or(self.born) + BUSY_SILENCE_MAX)
+    }
+
+    /// The gate of a message that does not wait for rest: there is a composer, whatever else runs.
     pub(super) fn busy(&self, look: Look<'_>, now: Instant) -> Gate {
         if !look.complete {
             let forgotten = self.last_output.unwrap_or(self.born) + FRAME_MAX;

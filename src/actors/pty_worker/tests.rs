@@ -590,12 +590,11 @@ async fn what_was_shown_is_recorded_to_the_end() {
     rig.child.post::<Input>().ask(|reply| Input { bytes: b"\n".to_vec(), reply }).await.unwrap().unwrap();
     rig.until(|book| book.exits.first().cloned()).await;
     let file = rig.dir.path().join("agents/ag_test/output.cast");
-    let recording = rig
-        .until(|_| {
-            let text = std::fs::read_to_string(&file).ok()?;
-            text.contains("\"x\"").then_some(text)
-        })
-        .await;
+    let recording = until("the recording ends", async || {
+        let text = std::fs::read_to_string(&file).map_err(|error| error.to_string())?;
+        if text.contains("\"x\"") { Ok(text) } else { Err(text) }
+    })
+    .await;
     let events: Vec<(f64, String, String)> =
         recording.lines().skip(1).map(|line| serde_json::from_str(line).unwrap()).collect();
     let shown: String =

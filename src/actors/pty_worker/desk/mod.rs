@@ -119,6 +119,10 @@ pub(crate) struct Desk {
     person: Person,
     /// Their words stand in the composer, as far as the last look could tell.
     drafts: bool,
+    /// It asks something that no rule knows, in place of its prompt.
+    unknown: bool,
+    /// When it will count as doing so.
+    unknown_at: Option<Instant>,
     /// The busy rule and the dialog rule that match the last whole frame.
     working: Option<&'static Rule>,
     blocked: Option<&'static harness::Dialog>,
@@ -158,6 +162,8 @@ impl Desk {
             busy: Gate::Closed { why: "the program is starting".to_owned(), until: None },
             person: Person::default(),
             drafts: false,
+            unknown: false,
+            unknown_at: None,
             working: None,
             blocked: None,
             dialogs: Dialogs::default(),
@@ -402,7 +408,8 @@ impl Desk {
         // A step may wait for a whole frame although its time has come.
         let person = self.person.typing_until(now);
         let stroke = self.writer.due();
-        let next = [gate, lane, person, stroke].into_iter().flatten().min();
+        let unknown = self.unknown_at.filter(|at| *at > now);
+        let next = [gate, lane, person, stroke, unknown].into_iter().flatten().min();
         next.map(|at| at.max(now + if self.screen.is_complete() { STEP_MIN } else { FRAME_STEP }))
     }
 

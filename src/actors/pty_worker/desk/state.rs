@@ -14,7 +14,7 @@ use crate::{
     screen::Region,
 };
 
-/// The question of a program that has shown no composer in time, whatever it is.
+/// The question of a program that has shown no composer in time, or shows it no more, whatever it is.
 const UNKNOWN: &str = "unknown screen";
 
 /// Why a message waits for a person, in words.
@@ -48,6 +48,12 @@ impl Desk {
         };
         let gate = self.readiness.composer(ready, look, now);
         self.mark_ready(&gate);
+        if complete {
+            let since = self.readiness.unknown_at(look);
+            // It stays so while it goes on moving now and then.
+            self.unknown = since.is_some_and(|at| self.unknown || at <= now);
+            self.unknown_at = since.filter(|_| !self.unknown);
+        }
         let busy = self.readiness.busy(look, now);
         let is_at_rest = gate == Gate::Open;
         let may_type = is_at_rest || busy == Gate::Open;
@@ -142,6 +148,8 @@ impl Desk {
             AgentState::Human
         } else if self.is_working() {
             AgentState::Working
+        } else if self.unknown {
+            AgentState::Blocked
         } else {
             AgentState::Idle
         };

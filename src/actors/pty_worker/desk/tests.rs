@@ -352,6 +352,27 @@ fn a_program_that_never_shows_its_composer_is_blocked_and_gets_nothing() {
 }
 
 #[test]
+fn a_question_that_no_rule_knows_in_place_of_the_prompt_blocks_and_gets_nothing() {
+    let mut world = World::ready("codex", "\x1b[?2004h› ");
+    world.output("\x1b[2J\x1b[HThe moon is full. Press h to howl");
+    world.inject("d1");
+    world.pass(4000);
+    assert_eq!(world.desk.state().0, AgentState::Idle, "it may be drawing");
+    let wake = world.desk.wake(world.now).unwrap();
+    world.pass(1500);
+    assert!(wake <= world.now);
+    assert_eq!(world.desk.state().0, AgentState::Blocked);
+    let dialog = world.desk.dialog().unwrap();
+    assert_eq!((dialog.rule.as_str(), dialog.text.contains("howl")), ("unknown screen", true));
+    world.output("\x1b[3;1H(the cursor blinks)");
+    assert_eq!(world.desk.state().0, AgentState::Blocked, "moving does not answer it");
+    assert!(world.typed.is_empty());
+    world.output("\x1b[2J\x1b[H› ");
+    world.pass(600);
+    assert_eq!((world.times_typed("d1"), world.desk.dialog()), (1, None));
+}
+
+#[test]
 fn an_idle_desk_wants_no_timer() {
     for (harness, output) in [("plain", "ready"), ("generic", COMPOSER), ("auto", COMPOSER)] {
         let world = World::ready(harness, output);
