@@ -104,7 +104,7 @@ pub struct PublicNode {
     pub accepted_capabilities: Option<Vec<AcceptedCapability>>,
 }
 
-/// A capability as the engine shows it. (A frame's [`super::frames::Capability`] is strict.)
+/// A capability as the engine shows it. (A frame's [`Capability`](crate::wire::frames::Capability) is strict.)
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct NodeCapability {
     /// `spawn:<harness>`, or an action's name.

@@ -21,9 +21,9 @@ pub enum BrokerFrame {
     NodeHeartbeat(NodeHeartbeat),
     /// The node goes away.
     NodeDeregister(NodeDeregister),
-    /// Creates an agent on this node. Answered by [`AgentRegistered`].
+    /// Creates an agent on this node. Answered by [`AgentRegistered`](super::AgentRegistered).
     AgentRegister(AgentRegister),
-    /// Takes an existing agent back (engines from 7.0). Answered by [`AgentRegistered`].
+    /// Takes an existing agent back (engines from 7.0). Answered by [`AgentRegistered`](super::AgentRegistered).
     AgentRecover(AgentRecover),
     /// An agent is gone from this node.
     AgentDeregister(AgentDeregister),
@@ -31,7 +31,7 @@ pub enum BrokerFrame {
     DeliveryAck(DeliveryAck),
     /// How an action ended. Never answered.
     ActionResult(ActionResult),
-    /// All live agents. Answered by [`InventorySynced`].
+    /// All live agents. Answered by [`InventorySynced`](super::InventorySynced).
     InventorySync(InventorySync),
 }
 

@@ -118,7 +118,7 @@ pub struct DeliverFrame {
     /// A mode that we do not know is read as the patient one.
     #[serde(default, deserialize_with = "mode_or_wait")]
     pub mode: Mode,
-    /// Any JSON; see [`super::payload`].
+    /// Any JSON; see [`payload`](crate::wire::payload).
     #[serde(default = "null")]
     pub payload: Box<RawValue>,
 }
@@ -144,7 +144,7 @@ pub struct ActionInvoke {
     pub invocation_id: InvocationId,
     /// `spawn`, `spawn:<harness>`, `release`, or an action's own name.
     pub action: String,
-    /// Any JSON; see [`super::invoke`].
+    /// Any JSON; see [`invoke`](crate::wire::invoke).
     #[serde(default = "null")]
     pub input: Box<RawValue>,
     /// The agent that owns the action, if one does.
