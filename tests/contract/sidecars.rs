@@ -12,9 +12,10 @@ use crate::{
 
 /// A workspace, one who invokes, and the broker of a client.
 struct Harbour {
+    /// Ended before its directory goes, where it is found.
+    broker: Started,
     site: Site,
     caller: String,
-    broker: Started,
     port: u16,
 }
 
