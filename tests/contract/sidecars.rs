@@ -73,6 +73,15 @@ impl Harbour {
         nodes["data"][0].clone()
     }
 
+    /// Waits until the engine shows these handlers of the sidecar, and no others.
+    async fn offers(&self, wanted: &[&str]) {
+        self.until("offered", async || {
+            let handlers = self.handlers().await;
+            if handlers == wanted { Ok(()) } else { Err(format!("{handlers:?}")) }
+        })
+        .await;
+    }
+
     async fn handlers(&self) -> Vec<String> {
         let node = self.node().await;
         let names = node["capabilities"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap());
@@ -108,8 +117,7 @@ impl Harbour {
 async fn the_published_fleet_node_answers_what_the_workspace_asks() {
     let harbour = Harbour::open().await;
     let served = harbour.serve();
-    let offered = ["pier.echo", "pier.storm", "pier.ebb", "pier.greet", "spawn:otter"];
-    assert_eq!(harbour.handlers().await, offered);
+    harbour.offers(&["pier.echo", "pier.storm", "pier.ebb", "pier.greet", "spawn:otter"]).await;
     assert_eq!(harbour.node().await["max_agents"], 5);
 
     let asked = harbour.invoke("pier.echo", json!({"port": "Łeba"})).await;
@@ -133,12 +141,7 @@ async fn the_published_fleet_node_answers_what_the_workspace_asks() {
 
     // It says goodbye (and does not end, for reasons of its own); the broker's session and its agents go on.
     served.terminate();
-    harbour
-        .until("withdrawn", async || match harbour.handlers().await {
-            none if none.is_empty() => Ok(()),
-            some => Err(format!("{some:?}")),
-        })
-        .await;
+    harbour.offers(&[]).await;
     harbour.dm("otter", "the tide turns");
     harbour.shows("otter", "the tide turns").await;
     harbour.site.assert_quiet();
@@ -170,13 +173,7 @@ async fn the_node_that_local_up_brings_along_is_taken_and_its_broker_ends_with_i
     let harbour = Harbour::open().await;
     let up = Running::start(&harbour.site, &["local", "up"], harbour.port);
     up.until_said(&["Broker started."]);
-    let offered = ["spawn:claude", "spawn:codex", "spawn:gemini"];
-    harbour
-        .until("offered", async || {
-            let handlers = harbour.handlers().await;
-            if handlers == offered { Ok(()) } else { Err(format!("{handlers:?}")) }
-        })
-        .await;
+    harbour.offers(&["spawn:claude", "spawn:codex", "spawn:gemini"]).await;
     assert!(!up.said().contains("Fleet sidecar disconnected"), "{}", up.said());
     let broker = harbour.broker.pid().unwrap();
     assert!(harbour.site.relay("", &["local", "down"]).contains("Stopped"));
