@@ -264,6 +264,25 @@ async fn a_connection_that_just_ends_is_lost() {
 }
 
 #[actix::test]
+async fn a_frame_that_is_cut_at_any_byte_is_a_lost_line_and_never_a_message() {
+    let text = r#"{"v":1,"type":"deliver","seq":7}"#;
+    let mut whole = vec![0x81, u8::try_from(text.len()).unwrap()];
+    whole.extend_from_slice(text.as_bytes());
+    for cut in 0..=whole.len() {
+        let (_sink, mut stream, peer) = pair().await;
+        let mut line = peer.into_parts().io;
+        line.write_all(&whole[..cut]).await.unwrap();
+        line.shutdown().await.unwrap();
+        if cut == whole.len() {
+            assert_eq!(stream.next().await, Some(SocketEvent::Text(text.to_owned())));
+        }
+        let end = stream.next().await;
+        assert!(matches!(end, Some(SocketEvent::Closed(Closed::Lost(_)))), "cut at {cut}: {end:?}");
+        assert_eq!(stream.next().await, None);
+    }
+}
+
+#[actix::test]
 async fn closing_writes_everything_that_waits_and_then_says_goodbye() {
     let (sink, mut stream, mut peer) = pair().await;
     for n in 0..500 {

@@ -54,6 +54,21 @@ async fn a_registration_that_is_answered_too_late_is_undone() {
 }
 
 #[actix::test]
+async fn a_reply_that_comes_twice_answers_once_and_undoes_nothing() {
+    let (house, mut socket) = House::live(quick()).await;
+    let (ann, bob) = (house.register("ann", None), house.register("bob", None));
+    let first = socket.frame("agent.register").await;
+    let second = socket.frame("agent.register").await;
+    socket.reply(&first, &registered("7", "ann"));
+    socket.reply(&first, &registered("7", "ann"));
+    assert_eq!(ann.await.unwrap().unwrap().agent_id.as_str(), "7");
+    house.shows("replies_late", |n| n == "1").await;
+    socket.reply(&second, &registered("8", "bob"));
+    assert_eq!(bob.await.unwrap().unwrap().agent_id.as_str(), "8");
+    assert_eq!(socket.so_far(), Vec::<Value>::new(), "ann stays");
+}
+
+#[actix::test]
 async fn a_registration_that_nobody_waits_for_any_more_is_undone() {
     let (house, mut socket) = House::live(quick()).await;
     drop(house.register("ann", None));
