@@ -6,7 +6,7 @@ use std::path::Path;
 use relay_broker::{
     actors::pty_worker,
     config,
-    ids::MsgId,
+    ids::{AgentName, MsgId},
     messages::{
         delivery::{Content, Note},
         pty::TermSize,
@@ -89,7 +89,8 @@ pub(crate) fn typed(data: &[u8]) {
 
 /// Nothing that a terminal or a line discipline acts on is typed, and no line but ours looks like ours.
 fn shown(note: &Note, nth: u64, body_max: usize) {
-    let (lines, flat) = pty_worker::shown(note, nth, body_max);
+    let reader = AgentName::parse("otter-1").expect("a name");
+    let (lines, flat) = pty_worker::shown(note, &reader, nth, body_max);
     assert!(!lines.contains(|c: char| c.is_control() && c != '\n' && c != '\t'), "{lines:?}");
     assert!(!flat.contains(char::is_control), "{flat:?}");
     assert!(lines.starts_with("[relay ") && flat.starts_with("[relay "), "{lines:?}");

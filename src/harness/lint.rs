@@ -183,8 +183,8 @@ impl Lint<'_> {
             }
         }
         if let Some(recorded) = &session.recorded {
-            if harness.records.is_none() {
-                self.wrong("session.recorded", "needs the files to look into: [records]");
+            if harness.records.as_ref().is_none_or(|records| records.query.is_some()) {
+                self.wrong("session.recorded", "needs files to look into: [records] without a query");
             }
             for (key, text) in
                 [("session.recorded.id", &recorded.id), ("session.recorded.cwd", &recorded.cwd)]
@@ -232,6 +232,12 @@ impl Lint<'_> {
         if records.depth > DEPTH_MAX {
             self.wrong("records.depth", format!("at most {DEPTH_MAX}"));
         }
+        if records.turns.iter().all(|turn| turn.all.is_empty()) {
+            self.wrong("records.turns", "says of no line that it is a user's turn");
+        }
+        if records.query.is_some() && (records.depth > 0 || records.file.contains('*')) {
+            self.wrong("records.query", "is for one file: without `*`, and right in one of `dirs`");
+        }
     }
 }
 
@@ -270,7 +276,7 @@ mod tests {
                \n[session]\nresume_args = ['-i']\n\n[records]\ndirs = ['/tmp']\nfile = 'a/b'\ndepth = 9\n";
         let found = faults(&text);
         let lines: Vec<_> = found.iter().map(|(line, _)| *line).collect();
-        assert_eq!(lines, [10, 13, 12, 17, 20, 23, 24, 25], "{found:#?}");
+        assert_eq!(lines, [10, 13, 12, 17, 20, 23, 24, 25, 22], "{found:#?}");
     }
 
     #[test]
@@ -288,6 +294,23 @@ mod tests {
         ] {
             let found = faults(&GOOD.replace(from, to));
             assert!(found.iter().any(|(_, said)| said.contains(word)), "{to}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_record_says_what_a_turn_is_and_a_query_is_for_one_file() {
+        let good = "[session]\nresume_args = ['-r', '{session}']\n\n[records]\ndirs = ['~/x']\nfile = 'x.db'\n\
+                    turns = [{ all = ['user'], not = ['tool'] }]\nquery = 'SELECT 1'\n";
+        assert!(read(&format!("{GOOD}\n{good}")).is_ok());
+        for (from, to, line, word) in [
+            ("all = ['user'], ", "", 18, "user's turn"),
+            ("x.db", "*.db", 19, "one file"),
+            ("dirs", "depth = 1\ndirs", 20, "one file"),
+            ("[records]", "recorded = { id = 'a', cwd = 'b' }\n[records]", 15, "without a query"),
+        ] {
+            let found = faults(&format!("{GOOD}\n{}", good.replace(from, to)));
+            let hit = found.iter().find(|(_, said)| said.contains(word));
+            assert_eq!(hit.map(|(line, _)| *line), Some(line), "{to}: {found:?}");
         }
     }
 

@@ -28,6 +28,6 @@ pub use recording::Recording;
 pub use rule::{Dialog, Place, Rule, Severity};
 pub use schema::{
     Additions, Busy, Composer, ComposerKind, Grants, Harness, Mcp, Newline, Proof, Queue, Ready, Recorded,
-    Records, Session, Steer, Submit, Text,
+    Records, Session, Steer, Submit, Text, TurnRule,
 };
 pub use verdict::Verdict;

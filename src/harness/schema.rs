@@ -286,8 +286,8 @@ pub struct Mcp {
     pub unseen: bool,
 }
 
-/// Where a program writes down a user's turn itself, a JSON text in each line (spec/pty 8). The files are only
-/// ever read.
+/// Where a program writes down a user's turn itself: a JSON text in each line of a file, or in the rows of a SQLite
+/// database (spec/pty 8). The files are only ever read.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Records {
@@ -299,9 +299,24 @@ pub struct Records {
     /// So many directories below `dirs` files are looked for.
     #[serde(default)]
     pub depth: u8,
-    /// All of these stand in the same line as the message's id when it is a user's turn.
+    /// A line with the message's header is a user's turn when one of these fits it; there is at least one.
     #[serde(default)]
+    pub turns: Vec<TurnRule>,
+    /// The file is a SQLite database, and this is asked of it: a JSON text in the first column, which `turns` are for,
+    /// and, if there are more, the id of its session and the directory of that. `:since` is the start of the
+    /// program, in milliseconds of Unix time.
+    #[serde(default)]
+    pub query: Option<String>,
+}
+
+/// What a line of a record holds when it is a user's turn.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TurnRule {
+    /// All of these stand in it.
     pub all: Vec<String>,
+    /// None of these does.
+    pub not: Vec<String>,
 }
 
 /// What a start gets when it may do more without asking. `full` includes `trust_cwd`.

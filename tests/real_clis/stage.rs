@@ -75,6 +75,8 @@ pub(crate) struct Stage {
     pub(crate) house: House,
     pub(crate) model: ModelServer,
     events: Events,
+    /// How it was started.
+    request: Value,
 }
 
 /// A delivery with its proof.
@@ -138,13 +140,26 @@ impl Stage {
         body.as_object_mut().unwrap().extend(wishes.as_object().unwrap().clone());
         let answer = house.call("POST", "/api/spawn", Some(&body));
         assert_eq!(answer.status, 200, "{}", answer.text);
-        Self { house, model, events }
+        Self { house, model, events, request: body }
+    }
+
+    /// Starts another one of it, in the same home and directory.
+    pub(crate) fn spawn_another(&self, name: &str) {
+        let mut body = self.request.clone();
+        body["name"] = json!(name);
+        let answer = self.house.call("POST", "/api/spawn", Some(&body));
+        assert_eq!(answer.status, 200, "{}", answer.text);
     }
 
     /// The agent as the broker lists it.
     pub(crate) fn agent(&self) -> Value {
+        self.agent_of(NAME)
+    }
+
+    /// The same of another one.
+    pub(crate) fn agent_of(&self, name: &str) -> Value {
         let list = self.house.get("/api/spawned");
-        let found = list["agents"].as_array().unwrap().iter().find(|agent| agent["name"] == NAME);
+        let found = list["agents"].as_array().unwrap().iter().find(|agent| agent["name"] == name);
         found.cloned().unwrap_or_default()
     }
 
@@ -218,6 +233,13 @@ impl Stage {
     fn has_left_the_composer(&self, id: &str) -> bool {
         let last = &self.house.get(&format!("/debug/agents/{NAME}"))["last_message"];
         last["msg_id"] == id && matches!(last["rung"].as_str(), Some("submitted" | "accepted"))
+    }
+
+    /// What proves this message to an agent, if anything does yet.
+    pub(crate) fn evidence(&self, id: &str, name: &str) -> Option<String> {
+        let acked = self.events.of("delivery_ack");
+        let acked = acked.iter().find(|event| event["event_id"] == id && event["name"] == name)?;
+        Some(acked["evidence"].as_str().unwrap().to_owned())
     }
 
     /// True when there is a proof of a message.

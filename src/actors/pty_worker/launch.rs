@@ -93,7 +93,8 @@ impl PtyWorker {
         let pid = process.pid().as_raw().cast_unsigned();
         info!(agent = %self.config.name, pid, harness = harness.name, "program started");
         self.config.view.pid.store(pid, Ordering::Relaxed);
-        let mut desk = Desk::new(harness, self.config.spec.size, now).with_tools(has_tools);
+        let mut desk =
+            Desk::new(harness, self.config.name.clone(), self.config.spec.size, now).with_tools(has_tools);
         if let Some((task, whole)) = task {
             desk.assign(task, whole);
         }

@@ -81,10 +81,11 @@ use live::Live;
 use output::Outlet;
 use transcript::Transcript;
 
-/// What a program is shown of a note, on several lines and on one. Only for tests that feed it hostile notes.
+/// What this agent's program is shown of a note, on several lines and on one. Only for tests that feed it hostile notes.
 #[doc(hidden)]
-pub fn shown(note: &Note, nth: u64, body_max: usize) -> (String, String) {
-    let framing = frame::Framing { nth, body_max, redelivered: false, hints: frame::Hints::Command };
+pub fn shown(note: &Note, reader: &AgentName, nth: u64, body_max: usize) -> (String, String) {
+    let hints = frame::Hints::Command;
+    let framing = frame::Framing { reader, nth, body_max, redelivered: false, hints };
     let frame = frame::Frame::new(note, framing, &Whole::Nowhere);
     (frame.lines(), frame.flat())
 }

@@ -13,7 +13,7 @@ pub(super) const CLAUDE: Cli = Cli {
     program: "claude",
     args: &[],
     configure,
-    proof: "submitted",
+    proof: "accepted",
     quit_asks: Some("Press Ctrl-C again to exit"),
     step: Some(step),
 };

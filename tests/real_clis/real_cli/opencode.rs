@@ -8,7 +8,7 @@ use crate::{
 };
 
 pub(super) const OPENCODE: Cli =
-    Cli { program: "opencode", args: &[], configure, proof: "submitted", quit_asks: None, step: None };
+    Cli { program: "opencode", args: &[], configure, proof: "accepted", quit_asks: None, step: None };
 
 fn configure(place: &Place<'_>) -> Vec<(&'static str, String)> {
     let config = json!({

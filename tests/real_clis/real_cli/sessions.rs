@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use super::{codex::CODEX, gemini::GEMINI};
+use super::{claude::CLAUDE, codex::CODEX, gemini::GEMINI, opencode::OPENCODE};
 use crate::{
     stage::{Cli, NAME, STARTUP, Stage},
     support::{expect, processes, until_within},
@@ -17,6 +17,46 @@ fn codex_takes_up_the_session_that_its_record_tells_of() {
 #[test]
 fn gemini_takes_up_the_session_that_it_was_told_to_begin() {
     takes_up_its_session(&GEMINI, "--resume");
+}
+
+#[test]
+fn claude_takes_up_the_session_that_it_was_told_to_begin() {
+    takes_up_its_session(&CLAUDE, "--resume");
+}
+
+#[test]
+fn opencode_takes_up_the_session_that_its_database_tells_of() {
+    takes_up_its_session(&OPENCODE, "--session");
+}
+
+/// Both write into the same place, and both get the same message.
+#[test]
+fn of_two_agents_in_one_home_each_is_known_by_its_own_record() {
+    const OTHER: &str = "agent-2";
+    let stage = Stage::start(&CODEX);
+    stage.spawn_another(OTHER);
+    let both = [NAME, OTHER];
+    until_within(STARTUP, "both are ready", || {
+        let states = both.map(|name| stage.agent_of(name)["state"].clone());
+        expect(states == ["idle", "idle"], || format!("{states:?}"))
+    });
+    let sent = json!({ "to": "#general", "text": "count the herons" });
+    let id = stage.house.call("POST", "/api/send", Some(&sent)).json()["event_id"].clone();
+    let id = id.as_str().unwrap();
+    until_within(STARTUP, "both have it, by their records", || {
+        let evidence = both.map(|name| stage.evidence(id, name).unwrap_or_default());
+        expect(evidence == ["accepted"; 2], || format!("{evidence:?}\n{}", stage.screen()))
+    });
+    let sessions = until_within(STARTUP, "both sessions are known", || {
+        let sessions = both.map(|name| stage.agent_of(name)["sessionId"].as_str().map(str::to_owned));
+        expect(sessions.iter().all(Option::is_some), || format!("{sessions:?}")).map(|()| sessions.clone())
+    });
+    assert_ne!(sessions[0], sessions[1]);
+    for name in both {
+        let mark = format!("msg {id} to {name} ");
+        let asked = stage.model.asked();
+        assert!(asked.iter().any(|asked| asked.texts.iter().any(|text| text.contains(&mark))), "{mark}");
+    }
 }
 
 fn takes_up_its_session(cli: &Cli, word: &str) {

@@ -151,7 +151,7 @@ impl Desk {
         let Lane::Composer(lane) = &self.lane else { return None };
         let lead = lane.current.as_ref().filter(|current| current.awaits_record())?.lead();
         match &self.tickets.get(lead)?.text {
-            Text::Message(note) => Some((lead.clone(), marker(note))),
+            Text::Message(note) => Some((lead.clone(), marker(note, &self.agent))),
             Text::Task(_) => None,
         }
     }
@@ -204,7 +204,7 @@ impl Desk {
         }
         let texts = ids()
             .zip(self.framed..)
-            .filter_map(|(id, nth)| Some(frame(self.harness, self.has_tools, nth, ticket(id)?)));
+            .filter_map(|(id, nth)| Some(frame(self.harness, &self.agent, self.has_tools, nth, ticket(id)?)));
         let wording = Wording::of(&texts.collect::<Vec<_>>());
         let mut ids = ids().cloned();
         let Some(lead) = ids.next() else { return };
@@ -239,7 +239,7 @@ impl Desk {
             for id in &begun {
                 if let Some(ticket) = self.tickets.get(id) {
                     // As it was written: no hint, and no count of its own.
-                    let wording = Wording::of(&[frame(self.harness, self.has_tools, 1, ticket)]);
+                    let wording = Wording::of(&[frame(self.harness, &self.agent, self.has_tools, 1, ticket)]);
                     let sent = Sent { ids: vec![id.clone()], wording, flat: true, as_line: true };
                     composer.sent_before.push(sent);
                 }

@@ -33,7 +33,7 @@ use super::{
 };
 use crate::{
     harness::{self, ComposerKind, Harness, Rule},
-    ids::{DeliveryId, DialogId},
+    ids::{AgentName, DeliveryId, DialogId},
     messages::{
         delivery::{InjectStep, Rung},
         pty::{AgentState, AnswerRefused, Dialog, InjectionView, PtyRefused, TermSize},
@@ -100,6 +100,7 @@ enum Lane {
 #[derive(Debug)]
 pub(crate) struct Desk {
     harness: &'static Harness,
+    agent: AgentName,
     /// The program was handed the broker's tools.
     has_tools: bool,
     screen: Screen,
@@ -143,10 +144,11 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    /// The desk of a program that starts now.
-    pub(crate) fn new(harness: &'static Harness, size: TermSize, now: Instant) -> Self {
+    /// The desk of this agent, whose program starts now.
+    pub(crate) fn new(harness: &'static Harness, agent: AgentName, size: TermSize, now: Instant) -> Self {
         Self {
             harness,
+            agent,
             has_tools: false,
             screen: Screen::new(size),
             writer: Writer::default(),

@@ -40,7 +40,7 @@ impl World {
 
     fn of(harness: &'static Harness) -> Self {
         let now = Instant::now();
-        let desk = Desk::new(harness, TermSize::default(), now);
+        let desk = Desk::new(harness, "bob".to_owned().try_into().unwrap(), TermSize::default(), now);
         let effects = Vec::new();
         Self { desk, now, typed: Vec::new(), reads: true, effects, attempt: 0 }
     }

@@ -7,7 +7,7 @@ use crate::{
         turn::Waiting,
     },
     harness::Harness,
-    ids::DeliveryId,
+    ids::{AgentName, DeliveryId},
     messages::delivery::{Inject, InjectStep, Mode, Note, Rung},
     screen::Region,
 };
@@ -91,7 +91,10 @@ impl Desk {
         }
         match &mut self.lane {
             Lane::Plain(lane) => {
-                lane.offer(id.clone(), frame(self.harness, self.has_tools, self.framed, &ticket).flat());
+                lane.offer(
+                    id.clone(),
+                    frame(self.harness, &self.agent, self.has_tools, self.framed, &ticket).flat(),
+                );
                 self.framed += 1;
             }
             Lane::Composer(lane) => lane.offer(id.clone()),
@@ -158,9 +161,15 @@ impl Desk {
     }
 }
 
-/// The ticket as an agent of this program sees it, with the broker's tools or without; `nth` messages were shown to
+/// The ticket as this agent of this program sees it, with the broker's tools or without; `nth` messages were shown to
 /// it before.
-pub(super) fn frame(harness: &Harness, has_tools: bool, nth: u64, ticket: &Ticket) -> Frame {
+pub(super) fn frame(
+    harness: &Harness,
+    reader: &AgentName,
+    has_tools: bool,
+    nth: u64,
+    ticket: &Ticket,
+) -> Frame {
     let body_max = harness.text.body_max;
     let hints = match (harness.text.hints, has_tools) {
         (false, _) => Hints::Never,
@@ -169,7 +178,8 @@ pub(super) fn frame(harness: &Harness, has_tools: bool, nth: u64, ticket: &Ticke
     };
     match &ticket.text {
         Text::Message(note) => {
-            Frame::new(note, Framing { nth, redelivered: ticket.redelivered, hints, body_max }, &ticket.whole)
+            let framing = Framing { reader, nth, redelivered: ticket.redelivered, hints, body_max };
+            Frame::new(note, framing, &ticket.whole)
         }
         Text::Task(task) => Frame::task(task, body_max, &ticket.whole),
     }

@@ -23,6 +23,7 @@ fn otter() -> &'static Harness {
         [records]
         dirs = ["~/otter"]
         file = "*"
+        turns = [{ all = ["user"] }]
     "#;
     Box::leak(Box::new(toml::from_str(text).unwrap()))
 }

@@ -6,10 +6,10 @@ use std::{
     io::{self, BufRead, BufReader, Read, Seek, SeekFrom},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
-use super::line;
+use super::{Found, line};
 use crate::{
     harness::{Recorded, Records},
     ids::SessionRef,
@@ -22,27 +22,18 @@ const ENTRIES: usize = 4096;
 /// Most bytes of one file in one look. A line that is longer is no turn of ours: the longest text that is typed
 /// has 16 KiB.
 const BYTES: u64 = 1 << 20;
-/// The clock of a file system may be behind that of the process by a tick.
-const SLACK: Duration = Duration::from_secs(1);
 
 /// Where one child writes its turns down.
 #[derive(Clone, Debug)]
 pub(super) struct Files {
     rules: &'static Records,
     sessions: Option<&'static Recorded>,
-    /// Where the child runs.
-    cwd: PathBuf,
+    /// The names of the directory that the child runs in.
+    cwds: Vec<String>,
     dirs: Vec<PathBuf>,
     /// Files that were not touched since are of other children.
     since: SystemTime,
     tails: Vec<Tail>,
-}
-
-/// A turn that was looked for.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Found {
-    /// The session that it is in, where the file says so.
-    pub(super) session: Option<SessionRef>,
 }
 
 #[derive(Clone, Debug)]
@@ -53,16 +44,15 @@ struct Tail {
 }
 
 impl Files {
-    /// The files of a child that starts now with this environment.
+    /// The files below these directories of a child that has started at this time.
     pub(super) fn new(
         rules: &'static Records,
         sessions: Option<&'static Recorded>,
-        env: impl Fn(&str) -> Option<PathBuf>,
-        now: SystemTime,
+        cwds: Vec<String>,
+        dirs: Vec<PathBuf>,
+        since: SystemTime,
     ) -> Self {
-        let cwd = env("PWD").unwrap_or_default();
-        let dirs = rules.dirs.iter().filter_map(|dir| expand(dir, &env)).collect();
-        Self { rules, sessions, cwd, dirs, since: now.checked_sub(SLACK).unwrap_or(now), tails: Vec::new() }
+        Self { rules, sessions, cwds, dirs, since, tails: Vec::new() }
     }
 
     /// Looks once at what is new, for the turn of the message with this mark. Blocks for as long as the disk takes.
@@ -85,11 +75,7 @@ impl Files {
     fn session(&self, path: &Path, rules: &Recorded) -> Option<SessionRef> {
         let mut line = String::new();
         BufReader::new(open(path).ok()?.take(BYTES)).read_line(&mut line).ok()?;
-        // The program may know its directory by the name without links.
-        let real = self.cwd.canonicalize().ok();
-        let cwds = [Some(&self.cwd), real.as_ref()].into_iter().flatten();
-        let cwds: Vec<_> = cwds.filter_map(|cwd| cwd.to_str().map(str::to_owned)).collect();
-        line::session(&line, rules, &cwds)
+        line::session(&line, rules, &self.cwds)
     }
 
     fn discover(&mut self) {
@@ -150,7 +136,7 @@ impl Tail {
                 break;
             }
             self.seen = at;
-            if line::is_turn(&String::from_utf8_lossy(line), mark, &rules.all) {
+            if line::is_turn(&String::from_utf8_lossy(line), mark, &rules.turns) {
                 return Ok(true);
             }
         }
@@ -182,28 +168,19 @@ impl Tail {
     }
 }
 
-/// A directory of the rules for a child with this environment: `~` and `$NAME` at the start are its own. `None`
-/// when it has no such variable, or one that is not an absolute path.
-fn expand(dir: &str, env: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
-    let (first, rest) = dir.split_once('/').unwrap_or((dir, ""));
-    let name = if first == "~" { "HOME" } else { first.strip_prefix('$')? };
-    let base = env(name).filter(|base| base.is_absolute())?;
-    Some(base.join(rest))
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{io::Write, os::unix::fs::symlink};
+    use std::{io::Write, os::unix::fs::symlink, time::Duration};
 
     use tempfile::TempDir;
 
     use super::*;
 
     const RULES: &str = r#"
-        dirs = ["$TOOL_HOME/sessions", "~/.tool/sessions"]
+        dirs = ["~/.tool/sessions"]
         file = "run-*.jsonl"
         depth = 1
-        all = ['"role":"user"']
+        turns = [{ all = ['"role":"user"'] }]
     "#;
 
     fn rules() -> &'static Records {
@@ -237,9 +214,9 @@ mod tests {
         }
 
         fn files(&self) -> Files {
-            let home = self.0.path().to_owned();
-            let env = move |name: &str| matches!(name, "HOME" | "PWD").then(|| home.clone());
-            Files::new(rules(), Some(recorded()), env, SystemTime::now())
+            let cwds = vec![self.0.path().to_str().unwrap().to_owned()];
+            let since = SystemTime::now() - Duration::from_secs(1);
+            Files::new(rules(), Some(recorded()), cwds, vec![self.0.path().join(".tool/sessions")], since)
         }
     }
 
@@ -345,19 +322,5 @@ mod tests {
         home.say("22/run-1.jsonl", "\n");
         home.say("22/run-1.jsonl", &turn("8"));
         assert!((0..8).any(|_| finds(&mut files, "msg 8")));
-    }
-
-    #[test]
-    fn the_directory_is_that_of_the_childs_own_environment() {
-        let env = |name: &str| match name {
-            "HOME" => Some(PathBuf::from("/home/a")),
-            "TOOL_HOME" => Some(PathBuf::from("relative")),
-            _ => None,
-        };
-        assert_eq!(expand("~/.tool/x", env), Some("/home/a/.tool/x".into()));
-        assert_eq!(expand("$HOME", env), Some("/home/a".into()));
-        for none in ["$TOOL_HOME/x", "$OTHER/x", "/etc", "x"] {
-            assert_eq!(expand(none, env), None, "{none}");
-        }
     }
 }

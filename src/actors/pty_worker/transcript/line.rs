@@ -4,7 +4,10 @@
 //! there a body cannot put one (see [`frame`](super::super::frame)), so whoever quotes a message, header and all,
 //! is not taken for it.
 
-use crate::{harness::Recorded, ids::SessionRef};
+use crate::{
+    harness::{Recorded, TurnRule},
+    ids::SessionRef,
+};
 
 /// A longer id is none: a UUID has 36 characters.
 const SESSION_ID_MAX: usize = 128;
@@ -12,17 +15,20 @@ const SESSION_ID_MAX: usize = 128;
 /// How each header begins.
 const HEADER: &str = "[relay ";
 
-/// True when this line of JSON is a user's turn (`all` of these stand in it) that holds the message whose header
-/// has this mark (see [`marker`](super::super::frame::marker)).
-pub(super) fn is_turn(line: &str, mark: &str, all: &[String]) -> bool {
+/// True when this line of JSON is a user's turn by one of these rules, and holds the message whose header has this
+/// mark (see [`marker`](super::super::frame::marker)).
+pub(super) fn is_turn(line: &str, mark: &str, turns: &[TurnRule]) -> bool {
+    let has = |text: &String| line.contains(text.as_str());
+    let fits = |rule: &TurnRule| rule.all.iter().all(has) && !rule.not.iter().any(has);
     !mark.is_empty()
-        && all.iter().all(|wanted| line.contains(wanted.as_str()))
+        && turns.iter().any(fits)
         && line.match_indices(mark).any(|(at, _)| is_in_header(&line[..at], &line[at + mark.len()..]))
 }
 
 /// True when a mark between these stands in a header, and is not the beginning of a longer one.
 fn is_in_header(before: &str, after: &str) -> bool {
-    if after.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+    // A header ends, or goes on with a blank; anything else makes the mark another one.
+    if !after.starts_with([' ', ']']) {
         return false;
     }
     let Some(header) = before.rfind(HEADER) else { return false };
@@ -43,12 +49,16 @@ fn begins_a_line(before: &str) -> bool {
 /// The id of the session that the first line of a record tells of, when it is one of these working directories.
 pub(super) fn session(line: &str, rules: &Recorded, cwds: &[String]) -> Option<SessionRef> {
     let cwd = string_after(line, &rules.cwd)?;
-    let id = string_after(line, &rules.id).filter(|_| cwds.contains(&cwd))?;
+    session_of(&string_after(line, &rules.id)?, &cwd, cwds)
+}
+
+/// The session of this id, when its directory is one of these and its id can be one.
+pub(super) fn session_of(id: &str, cwd: &str, cwds: &[String]) -> Option<SessionRef> {
     // It becomes an argument of a command.
     let is_fit = id.len() <= SESSION_ID_MAX
         && id.starts_with(|c: char| c.is_ascii_alphanumeric())
         && id.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
-    is_fit.then(|| SessionRef::from(id))
+    (is_fit && cwds.iter().any(|one| one == cwd)).then(|| SessionRef::from(id))
 }
 
 /// The JSON string right behind the first of these texts.
@@ -81,8 +91,13 @@ mod tests {
         format!(r#"{{"type":"message","role":"user","content":[{{"type":"input_text","text":{text}}}]}}"#)
     }
 
-    fn user() -> Vec<String> {
-        vec![r#""role":"user""#.to_owned()]
+    fn rule(all: &[&str], not: &[&str]) -> TurnRule {
+        let own = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        TurnRule { all: own(all), not: own(not) }
+    }
+
+    fn user() -> Vec<TurnRule> {
+        vec![rule(&[r#""role":"user""#], &[])]
     }
 
     #[test]
@@ -111,6 +126,26 @@ mod tests {
             assert!(!is_turn(&line(&quoted), MARK, &user()), "{quoted}");
         }
         assert!(!is_turn(&line(&sent), "", &user()));
+    }
+
+    #[test]
+    fn what_another_agent_got_of_a_message_to_several_proves_nothing() {
+        let sent = format!("[relay #docks from Alice · {MARK} to bob-2 · 17:17]\nhello");
+        assert!(is_turn(&line(&sent), &format!("{MARK} to bob-2"), &user()));
+        for other in ["bob", "bob-", "bob-21", "2"] {
+            assert!(!is_turn(&line(&sent), &format!("{MARK} to {other}"), &user()), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_turn_fits_one_rule_whole_and_holds_nothing_that_the_rule_excludes() {
+        let rules = [rule(&["\"queued\""], &[]), rule(&["\"user\"", "\"role\""], &["\"tool_result\""])];
+        let sent = line(&format!("[relay DM from Alice · {MARK} · 17:17]\nmy \"tool_result\""));
+        assert!(is_turn(&sent, MARK, &rules), "what a body says excludes nothing");
+        assert!(is_turn(&sent.replace("\"user\"", "\"queued\""), MARK, &rules));
+        assert!(!is_turn(&sent.replace("input_text", "tool_result"), MARK, &rules));
+        assert!(!is_turn(&sent.replace("\"role\"", "\"of\""), MARK, &rules));
+        assert!(!is_turn(&sent, MARK, &[]));
     }
 
     #[test]
