@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::schema::{Additions, Harness, Mcp};
+use crate::messages::spawn::Autonomy;
 
 /// The broker's own program, in the texts of [`Mcp`].
 pub(super) const BROKER: &str = "{broker}";
@@ -16,10 +17,8 @@ pub struct Start<'a> {
     pub cwd: &'a str,
     /// The session that it begins or takes up.
     pub session: SessionStart<'a>,
-    /// It trusts the working directory.
-    pub trusts_cwd: bool,
-    /// It asks for no permission.
-    pub asks_nothing: bool,
+    /// What it may do without asking.
+    pub autonomy: Autonomy,
     /// What hands it its tools; `None` for none.
     pub tools: Option<&'a Additions>,
 }
@@ -126,8 +125,8 @@ impl Harness {
     }
 
     fn granted(&self, start: &Start<'_>) -> impl Iterator<Item = &Additions> {
-        let trust = (start.trusts_cwd || start.asks_nothing).then_some(&self.autonomy.trust_cwd);
-        let full = start.asks_nothing.then_some(&self.autonomy.full);
+        let trust = (start.autonomy >= Autonomy::TrustCwd).then_some(&self.autonomy.trust_cwd);
+        let full = (start.autonomy >= Autonomy::Full).then_some(&self.autonomy.full);
         trust.into_iter().chain(full)
     }
 }
@@ -148,11 +147,10 @@ mod tests {
         let otter: Harness = toml::from_str(OTTER).unwrap();
         let own = ["--dive".to_owned()];
         let session = SessionStart::Unnamed;
-        let ask =
-            Start { args: &own, cwd: "/bay", session, trusts_cwd: false, asks_nothing: false, tools: None };
+        let ask = Start { args: &own, cwd: "/bay", session, autonomy: Autonomy::Ask, tools: None };
         let named = Start { session: SessionStart::Named("s1"), ..ask };
-        let trust = Start { trusts_cwd: true, ..ask };
-        let full = Start { asks_nothing: true, session: SessionStart::Resumed("s1"), ..ask };
+        let trust = Start { autonomy: Autonomy::TrustCwd, ..ask };
+        let full = Start { autonomy: Autonomy::Full, session: SessionStart::Resumed("s1"), ..ask };
         for (start, args, env) in [
             (ask, "--quiet --dive", "UPDATES"),
             (named, "--id=s1 --quiet --dive", "UPDATES"),
@@ -170,14 +168,7 @@ mod tests {
         for own in ["--continue=s1", "--continue", "--continue=s2", "from-s1"] {
             let args = [own.to_owned()];
             for session in [SessionStart::Named("s1"), SessionStart::Resumed("s1")] {
-                let start = Start {
-                    args: &args,
-                    cwd: "/",
-                    session,
-                    trusts_cwd: false,
-                    asks_nothing: false,
-                    tools: None,
-                };
+                let start = Start { args: &args, cwd: "/", session, autonomy: Autonomy::Ask, tools: None };
                 assert_eq!(otter.args(&start), ["--quiet", own]);
             }
         }
@@ -198,7 +189,7 @@ mod tests {
         let auto = Harness::by_name("auto").unwrap();
         let own = ["-x".to_owned()];
         let session = SessionStart::Resumed("s");
-        let full = Start { args: &own, cwd: "/", session, trusts_cwd: true, asks_nothing: true, tools: None };
+        let full = Start { args: &own, cwd: "/", session, autonomy: Autonomy::Full, tools: None };
         assert_eq!(auto.args(&full), own);
         assert!(auto.env(&full).is_empty());
     }
@@ -221,8 +212,7 @@ mod tests {
             args: &own,
             cwd: "/bay",
             session: SessionStart::Unnamed,
-            trusts_cwd: false,
-            asks_nothing: false,
+            autonomy: Autonomy::Ask,
             tools: Some(&tools),
         };
         assert_eq!(otter.args(&start).join(" "), "--quiet --tools --dive");

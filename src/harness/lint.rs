@@ -11,7 +11,7 @@ use super::{
     arguments::BROKER,
     schema::{ComposerKind, Harness, Proof, Queue, Steer},
 };
-use crate::ids::AgentName;
+use crate::{ids::AgentName, messages::spawn::Autonomy};
 
 /// Records are looked for at most so many directories deep.
 const DEPTH_MAX: u8 = 8;
@@ -40,6 +40,7 @@ pub fn read(text: &str) -> Result<Harness, Vec<Fault>> {
     let mut lint = Lint { text, faults: Vec::new() };
     lint.names(&harness);
     lint.rules(&harness);
+    lint.dialogs(&harness);
     lint.sense(&harness);
     lint.arguments(&harness);
     lint.records(&harness);
@@ -133,6 +134,20 @@ impl Lint<'_> {
                     }
                 }
             }
+        }
+    }
+
+    fn dialogs(&mut self, harness: &Harness) {
+        for (nth, dialog) in harness.blocked.iter().enumerate() {
+            let unknown = dialog.granted.values().find(|choice| !dialog.answer.contains_key(*choice));
+            let said = if dialog.granted.contains_key(&Autonomy::Ask) {
+                "`ask` grants nothing: use trust_cwd or full".to_owned()
+            } else if let Some(choice) = unknown {
+                format!("`{choice}` is none of the choices in `answer`")
+            } else {
+                continue;
+            };
+            self.wrong(&format!("blocked.{nth}.granted"), said);
         }
     }
 
@@ -311,6 +326,17 @@ mod tests {
             let found = faults(&format!("{GOOD}\n{}", good.replace(from, to)));
             let hit = found.iter().find(|(_, said)| said.contains(word));
             assert_eq!(hit.map(|(line, _)| *line), Some(line), "{to}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn autonomy_takes_a_choice_that_there_is() {
+        let good = "[[blocked]]\nid = 'trust'\nregion = 'bottom:3'\nall = ['Trust?']\n\
+                    answer = { yes = 'y' }\ngranted = { trust_cwd = 'yes' }\n";
+        assert!(read(&format!("{GOOD}\n{good}")).is_ok());
+        for (from, to, word) in [("'yes'", "'no'", "`no`"), ("trust_cwd", "ask", "grants nothing")] {
+            let found = faults(&format!("{GOOD}\n{}", good.replace(from, to)));
+            assert!(matches!(&found[..], [(17, said)] if said.contains(word)), "{to}: {found:?}");
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use super::keys::Keys;
+use crate::messages::spawn::Autonomy;
 
 /// Where a rule looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,8 +75,10 @@ pub struct Dialog {
     /// Where the question stands, when that is more than where the rule looks.
     pub shows: Option<Place>,
     /// Choices by name and the keys that take them. Nothing of this is ever typed unless somebody who may
-    /// answers.
+    /// answers, or has done so with the spawn: see `granted`.
     pub answer: BTreeMap<String, Keys>,
+    /// The choice that a spawn has made by its autonomy.
+    pub granted: BTreeMap<Autonomy, String>,
 }
 
 /// A [`Dialog`] as it is written: one table.
@@ -100,6 +103,8 @@ struct DialogTable {
     shows: Option<Place>,
     #[serde(default)]
     answer: BTreeMap<String, Keys>,
+    #[serde(default)]
+    granted: BTreeMap<Autonomy, String>,
 }
 
 impl Dialog {
@@ -107,12 +112,18 @@ impl Dialog {
     pub fn shown(&self) -> Place {
         self.shows.unwrap_or(self.rule.region)
     }
+
+    /// The choice that is made already where so much may be done without asking.
+    pub fn granted(&self, autonomy: Autonomy) -> Option<&str> {
+        self.granted.range(..=autonomy).next_back().map(|(_, choice)| choice.as_str())
+    }
 }
 
 impl From<DialogTable> for Dialog {
     fn from(table: DialogTable) -> Self {
-        let DialogTable { id, region, all, any, not, fresh, unseen, severity, shows, answer } = table;
-        Self { rule: Rule { id, region, all, any, not, fresh, unseen }, severity, shows, answer }
+        let DialogTable { id, region, all, any, not, fresh, unseen, severity, shows, answer, granted } =
+            table;
+        Self { rule: Rule { id, region, all, any, not, fresh, unseen }, severity, shows, answer, granted }
     }
 }
 

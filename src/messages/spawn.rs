@@ -86,8 +86,8 @@ impl SpawnSpec {
 }
 
 /// What an agent may do without asking a person. The rule set of its program says how it is told so; a program
-/// of which nothing is known is told nothing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// of which nothing is known is told nothing. Each grants what those before it do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Autonomy {
     /// Nothing: its questions show as dialogs, and somebody answers them.

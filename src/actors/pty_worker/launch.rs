@@ -29,7 +29,7 @@ use crate::{
         lifecycle::ExitReason,
         process::{EndedBy, ProcessSpec},
         pty::Terminate,
-        spawn::{Autonomy, SpawnRefused, SpawnSpec, Started},
+        spawn::{SpawnRefused, SpawnSpec, Started},
     },
     pty::{self, Launch, LaunchError, Process, Terminal},
 };
@@ -93,8 +93,9 @@ impl PtyWorker {
         let pid = process.pid().as_raw().cast_unsigned();
         info!(agent = %self.config.name, pid, harness = harness.name, "program started");
         self.config.view.pid.store(pid, Ordering::Relaxed);
-        let mut desk =
-            Desk::new(harness, self.config.name.clone(), self.config.spec.size, now).with_tools(has_tools);
+        let mut desk = Desk::new(harness, self.config.name.clone(), self.config.spec.size, now)
+            .with_tools(has_tools)
+            .with_autonomy(self.config.spec.autonomy);
         if let Some((task, whole)) = task {
             desk.assign(task, whole);
         }
@@ -178,8 +179,7 @@ fn launch_of(config: &WorkerConfig, harness: &Harness, session: &Session) -> (La
         // Only what a program is told of its directory; the directory itself is passed on as it is.
         cwd: &spec.cwd.to_string_lossy(),
         session: session.start(),
-        trusts_cwd: spec.autonomy == Autonomy::TrustCwd,
-        asks_nothing: spec.autonomy == Autonomy::Full,
+        autonomy: spec.autonomy,
         tools: tools.as_ref(),
     };
     let relay = [

@@ -223,6 +223,9 @@ impl PtyWorker {
                 Effect::Task(Err(reason)) => {
                     warn!(agent = %self.config.name, reason, "first task could not be typed");
                 }
+                Effect::Granted(dialog, choice) => {
+                    info!(agent = %self.config.name, %dialog, choice, "dialog answered as the spawn's autonomy says");
+                }
                 Effect::InputTaken(number) => {
                     if let Some(keys) = self.keys.remove(&number) {
                         keys.taken(&self.config.name);

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{claude::CLAUDE, codex::CODEX, gemini::GEMINI, opencode::OPENCODE};
 use crate::{
-    stage::{Cli, Place, Stage},
+    stage::{Cli, Place, STARTUP, Stage},
     support::{expect, until_within},
 };
 
@@ -49,6 +49,25 @@ fn approval(cli: &Cli, rule: &str, tool: &str, arguments: Value, choice: &str) {
     arrives(&stage, &id);
     assert_eq!(stage.heard(&first, "run it"), Ok(1));
     assert_eq!(made.exists(), choice == "yes");
+}
+
+/// The same directory under a spawn that trusts it: nobody has to answer.
+fn trusted(cli: &Cli) {
+    let stage = Stage::spawn_with(cli, &json!({ "autonomy": "trust_cwd" }));
+    stage.until_state("idle", STARTUP);
+    arrives(&stage, &stage.send(WAITS, "wait"));
+}
+
+/// The same command under a spawn that lets it ask nothing.
+fn unasked(cli: &Cli, tool: &str, arguments: Value) {
+    let stage = Stage::spawn_with(cli, &json!({ "autonomy": "full" }));
+    stage.until_state("idle", STARTUP);
+    let made = stage.house.dir().join("project").join(MADE);
+    stage.model.call(tool, arguments);
+    let first = stage.send("run it", "wait");
+    stage.proof(&first);
+    until_within(COMMAND, "the command has run", || expect(made.exists(), || stage.screen()));
+    arrives(&stage, &stage.send(WAITS, "wait"));
 }
 
 /// Sends what has to wait; its id.
@@ -101,9 +120,29 @@ mod claude {
         env
     }
 
+    fn in_a_sandbox(place: &Place<'_>) -> Vec<(&'static str, String)> {
+        let mut env = (CLAUDE.configure)(place);
+        // Without it, root is refused what `full` asks for.
+        env.push(("IS_SANDBOX", "1".to_owned()));
+        env
+    }
+
+    fn arguments() -> Value {
+        json!({ "command": command(), "description": "Makes a file" })
+    }
+
     fn asked(choice: &str) {
-        let arguments = json!({ "command": command(), "description": "Makes a file" });
-        approval(&Cli { configure: asking, ..CLAUDE }, "permission", "Bash", arguments, choice);
+        approval(&Cli { configure: asking, ..CLAUDE }, "permission", "Bash", arguments(), choice);
+    }
+
+    #[test]
+    fn trusts_the_directory_as_its_spawn_has_said() {
+        trusted(&Cli { configure: untrusted, ..CLAUDE });
+    }
+
+    #[test]
+    fn asks_nothing_where_its_spawn_has_said_so() {
+        unasked(&Cli { configure: in_a_sandbox, ..CLAUDE }, "Bash", arguments());
     }
 
     #[test]
@@ -149,11 +188,22 @@ mod codex {
         Vec::new()
     }
 
+    fn arguments() -> Value {
+        json!({ "cmd": command(), "sandbox_permissions": "require_escalated", "justification": "May I?" })
+    }
+
     fn asked(choice: &str) {
-        let arguments = json!({
-            "cmd": command(), "sandbox_permissions": "require_escalated", "justification": "May I?",
-        });
-        approval(&CODEX, "approval", "exec_command", arguments, choice);
+        approval(&CODEX, "approval", "exec_command", arguments(), choice);
+    }
+
+    #[test]
+    fn trusts_the_directory_as_its_spawn_has_said() {
+        trusted(&Cli { configure: untrusted, ..CODEX });
+    }
+
+    #[test]
+    fn asks_nothing_where_its_spawn_has_said_so() {
+        unasked(&Cli { configure: untrusted, ..CODEX }, "exec_command", json!({ "cmd": command() }));
     }
 
     #[test]
@@ -192,9 +242,22 @@ mod gemini {
         env
     }
 
+    fn arguments() -> Value {
+        json!({ "command": command(), "description": "Makes a file" })
+    }
+
     fn asked(choice: &str) {
-        let arguments = json!({ "command": command(), "description": "Makes a file" });
-        approval(&GEMINI, "approval", "run_shell_command", arguments, choice);
+        approval(&GEMINI, "approval", "run_shell_command", arguments(), choice);
+    }
+
+    #[test]
+    fn trusts_the_directory_as_its_spawn_has_said() {
+        trusted(&Cli { configure: untrusted, ..GEMINI });
+    }
+
+    #[test]
+    fn asks_nothing_where_its_spawn_has_said_so() {
+        unasked(&Cli { configure: untrusted, ..GEMINI }, "run_shell_command", arguments());
     }
 
     #[test]
@@ -225,9 +288,17 @@ mod opencode {
         env
     }
 
+    fn arguments() -> Value {
+        json!({ "command": command(), "description": "Makes a file" })
+    }
+
     fn asked(choice: &str) {
-        let arguments = json!({ "command": command(), "description": "Makes a file" });
-        approval(&Cli { configure: asking, ..OPENCODE }, "permission", "bash", arguments, choice);
+        approval(&Cli { configure: asking, ..OPENCODE }, "permission", "bash", arguments(), choice);
+    }
+
+    #[test]
+    fn asks_nothing_where_its_spawn_has_said_so() {
+        unasked(&Cli { configure: asking, ..OPENCODE }, "bash", arguments());
     }
 
     #[test]

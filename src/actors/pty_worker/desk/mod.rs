@@ -37,6 +37,7 @@ use crate::{
     messages::{
         delivery::{InjectStep, Rung},
         pty::{AgentState, AnswerRefused, Dialog, InjectionView, PtyRefused, TermSize},
+        spawn::Autonomy,
     },
     screen::Screen,
 };
@@ -84,6 +85,8 @@ pub(crate) enum Effect {
         /// What it asks.
         dialog: Option<Dialog>,
     },
+    /// A dialog was answered with this choice, which the spawn had made.
+    Granted(DialogId, &'static str),
     /// The kernel has taken these keystrokes.
     InputTaken(u64),
     /// The first task is in, or never will be, and why.
@@ -103,6 +106,8 @@ pub(crate) struct Desk {
     agent: AgentName,
     /// The program was handed the broker's tools.
     has_tools: bool,
+    /// What it may do without asking.
+    autonomy: Autonomy,
     screen: Screen,
     writer: Writer,
     readiness: Readiness,
@@ -130,6 +135,8 @@ pub(crate) struct Desk {
     dialogs: Dialogs,
     /// When the open dialog was first seen.
     asked_at: Option<Instant>,
+    /// The rule of the open dialog, once somebody has answered it: the spawn's autonomy does not do so again.
+    answered: Option<&'static str>,
     /// A message was typed into this child: its screen may show what others wrote.
     typed: bool,
     /// The child had read everything at the last look, if that was after the last byte.
@@ -150,6 +157,7 @@ impl Desk {
             harness,
             agent,
             has_tools: false,
+            autonomy: Autonomy::Ask,
             screen: Screen::new(size),
             writer: Writer::default(),
             readiness: Readiness::new(now),
@@ -170,6 +178,7 @@ impl Desk {
             blocked: None,
             dialogs: Dialogs::default(),
             asked_at: None,
+            answered: None,
             typed: false,
             consumed: None,
             stuck: None,
@@ -182,6 +191,11 @@ impl Desk {
     /// The program was handed the broker's tools, and may be told of them.
     pub(crate) fn with_tools(self, has_tools: bool) -> Self {
         Self { has_tools, ..self }
+    }
+
+    /// The spawn said how much the program may do without asking.
+    pub(crate) fn with_autonomy(self, autonomy: Autonomy) -> Self {
+        Self { autonomy, ..self }
     }
 
     /// Begins the next life of the worker around the same child. Kept is what the child has or may have of
@@ -337,6 +351,7 @@ impl Desk {
         }
         let gaps = std::iter::once(HEARS_AFTER).chain(std::iter::repeat(self.harness.submit.stroke_gap));
         self.consumed = None;
+        self.answered = self.blocked.map(|dialog| dialog.rule.id.as_str());
         let last = self.writer.push_strokes(keys.into_iter().zip(gaps).collect());
         Ok((last.map_err(PtyRefused::InputFull)?, id))
     }
@@ -390,6 +405,7 @@ impl Desk {
         self.judge(now);
         self.work_lane(canonical, now);
         self.update_state(now);
+        self.answer_as_granted(now);
     }
 
     /// When to work again although nothing happened.
@@ -411,7 +427,8 @@ impl Desk {
         let person = self.person.typing_until(now);
         let stroke = self.writer.due();
         let unknown = self.unknown_at.filter(|at| *at > now);
-        let next = [gate, lane, person, stroke, unknown].into_iter().flatten().min();
+        let granted = self.granted_at().filter(|at| *at > now);
+        let next = [gate, lane, person, stroke, unknown, granted].into_iter().flatten().min();
         next.map(|at| at.max(now + if self.screen.is_complete() { STEP_MIN } else { FRAME_STEP }))
     }
 

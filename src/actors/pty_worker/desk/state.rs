@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Desk, Effect, Lane};
+use super::{Desk, Effect, HEARS_AFTER, Lane};
 use crate::{
     actors::pty_worker::{
         dialog::Found,
@@ -112,6 +112,29 @@ impl Desk {
             let from = std::mem::replace(&mut self.state, state);
             let (because, dialog) = (self.because.clone(), self.dialogs.view().cloned());
             self.effects.push(Effect::State { from, to: state, because, dialog });
+        }
+    }
+
+    /// When the open dialog is answered as the spawn has said, if it is one for which that was said: it may be drawn
+    /// in pieces before, and it hears nothing yet.
+    pub(super) fn granted_at(&self) -> Option<Instant> {
+        let dialog = self.blocked.filter(|_| self.state == AgentState::Blocked)?;
+        let is_open =
+            self.answered != Some(dialog.rule.id.as_str()) && dialog.granted(self.autonomy).is_some();
+        self.asked_at.filter(|_| is_open).map(|at| at + HEARS_AFTER)
+    }
+
+    /// Answers the open dialog if the spawn has made the choice, once, and unless a person is at it.
+    pub(super) fn answer_as_granted(&mut self, now: Instant) {
+        let Some(dialog) = self.blocked else {
+            self.answered = None;
+            return;
+        };
+        let is_due = self.granted_at().is_some_and(|at| at <= now) && self.person.typing_until(now).is_none();
+        if let Some(choice) = dialog.granted(self.autonomy).filter(|_| is_due)
+            && let Ok((_, id)) = self.answer(choice, None)
+        {
+            self.effects.push(Effect::Granted(id, choice));
         }
     }
 

@@ -3,7 +3,10 @@
 use super::*;
 use crate::{
     harness::Steer,
-    messages::delivery::{Inject, Mode, Note},
+    messages::{
+        delivery::{Inject, Mode, Note},
+        spawn::Autonomy,
+    },
 };
 
 /// A desk, a clock, and a kernel and child that take and read everything at once unless told not to.
@@ -40,7 +43,7 @@ impl World {
 
     fn of(harness: &'static Harness) -> Self {
         let now = Instant::now();
-        let desk = Desk::new(harness, "bob".to_owned().try_into().unwrap(), TermSize::default(), now);
+        let desk = Desk::new(harness, "Bob".to_owned().try_into().unwrap(), TermSize::default(), now);
         let effects = Vec::new();
         Self { desk, now, typed: Vec::new(), reads: true, effects, attempt: 0 }
     }
@@ -420,6 +423,76 @@ fn a_question_that_was_just_drawn_is_given_a_moment_before_it_is_answered() {
     assert_eq!(world.typed(), "", "it may not listen yet");
     world.pass(600);
     assert_eq!(world.typed(), "1");
+}
+
+/// A program that asks at its start, under a spawn that said so much.
+fn asking(autonomy: Autonomy) -> World {
+    let rules = r#"
+        name = "otter"
+        composer = { kind = "always" }
+        [[blocked]]
+        id = "trust"
+        region = "bottom:3"
+        all = ["Trust it?"]
+        answer = { yes = "down enter", no = "enter" }
+        granted = { trust_cwd = "yes" }
+        [[blocked]]
+        id = "run"
+        region = "bottom:3"
+        all = ["Run it?"]
+        answer = { yes = "y", no = "n" }
+        granted = { full = "yes" }
+    "#;
+    let mut world = World::of(Box::leak(Box::new(toml::from_str(rules).unwrap())));
+    world.desk = std::mem::replace(&mut world.desk, World::new("plain").desk).with_autonomy(autonomy);
+    world.output("\x1b[?2004hTrust it?");
+    world
+}
+
+#[test]
+fn a_question_is_answered_once_where_the_spawn_has_said_so() {
+    for (autonomy, typed) in
+        [(Autonomy::Ask, ""), (Autonomy::TrustCwd, "\x1b[B\r"), (Autonomy::Full, "\x1b[B\r")]
+    {
+        let mut world = asking(autonomy);
+        world.pass(500);
+        // Drawn in two pieces, it is the same question.
+        world.output("\r\n> 1. No\r\n  2. Yes");
+        world.pass(590);
+        assert_eq!(world.typed(), "", "{autonomy:?}: it may not listen yet");
+        world.pass(5000);
+        assert_eq!(world.typed(), typed, "{autonomy:?}");
+        let told = world.effects.iter().filter(|effect| matches!(effect, Effect::Granted(_, "yes"))).count();
+        assert_eq!(told, usize::from(!typed.is_empty()));
+        assert_eq!(world.desk.state().0, AgentState::Blocked, "whatever it does with that");
+    }
+}
+
+#[test]
+fn autonomy_answers_what_it_covers_and_again_when_it_is_asked_again() {
+    for (autonomy, typed) in [(Autonomy::TrustCwd, "\x1b[B\r"), (Autonomy::Full, "\x1b[B\ryy")] {
+        let mut world = asking(autonomy);
+        world.pass(2000);
+        for _ in 0..2 {
+            world.output("\x1b[2J\x1b[H> ");
+            world.pass(2000);
+            world.output("\x1b[2J\x1b[HRun it?");
+            world.pass(2000);
+        }
+        assert_eq!(world.typed(), typed, "{autonomy:?}");
+    }
+}
+
+#[test]
+fn a_question_that_a_person_is_at_is_left_to_them() {
+    let mut world = asking(Autonomy::Full);
+    world.desk.input(b"\x1b[B".to_vec(), world.now).unwrap();
+    world.pass(2000);
+    assert_eq!(world.typed(), "\x1b[B");
+    let mut world = asking(Autonomy::Full);
+    world.desk.answer("no", None).unwrap();
+    world.pass(2000);
+    assert_eq!(world.typed(), "\r", "somebody has answered");
 }
 
 #[test]

@@ -181,6 +181,6 @@ pub(super) fn frame(
             let framing = Framing { reader, nth, redelivered: ticket.redelivered, hints, body_max };
             Frame::new(note, framing, &ticket.whole)
         }
-        Text::Task(task) => Frame::task(task, body_max, &ticket.whole),
+        Text::Task(task) => Frame::task(task, harness.composer.is_always(), body_max, &ticket.whole),
     }
 }
