@@ -141,6 +141,7 @@ impl Supervisor {
             report: cursor.post(),
             up: cursor.post(),
             gone: cursor.post(),
+            flush: cursor.post(),
             exited: self.posts.exited.clone(),
             state: self.posts.state.clone(),
             session: self.posts.session_known.clone(),

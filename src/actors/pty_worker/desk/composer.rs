@@ -88,11 +88,12 @@ impl Desk {
         for _ in 0..=self.queued() {
             self.plan(now);
             let working = self.is_working();
+            let shut = self.shut();
             let Lane::Composer(lane) = &mut self.lane else { return };
             let Some(injection) = &mut lane.current else { return };
             let sight = Sight {
-                gate: &self.gate,
-                busy: &self.busy,
+                gate: shut.as_ref().unwrap_or(&self.gate),
+                busy: shut.as_ref().unwrap_or(&self.busy),
                 working,
                 dialog: self.blocked.is_some(),
                 person: self.person.beside(now),

@@ -7,6 +7,7 @@
 //!
 //! It never reads a clock and never touches a descriptor; [`PtyWorker`](super::PtyWorker) does both and asks.
 
+mod closing;
 mod composer;
 mod state;
 mod tickets;
@@ -19,6 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use closing::Closing;
 use composer::{ComposerLane, Sent};
 use tickets::Ticket;
 
@@ -137,6 +139,7 @@ pub(crate) struct Desk {
     stuck: Option<String>,
     /// Messages in a row that were submitted and not found in the program's record.
     unrecorded: u8,
+    closing: Closing,
     effects: Vec<Effect>,
     /// Handed over with an attempt that is older than one already seen.
     pub(crate) stale: u64,
@@ -172,6 +175,7 @@ impl Desk {
             consumed: None,
             stuck: None,
             unrecorded: 0,
+            closing: Closing::No,
             effects: Vec::new(),
             stale: 0,
         }
@@ -399,11 +403,11 @@ impl Desk {
             _ => None,
         };
         let lane = match &self.lane {
-            Lane::Plain(_) => None,
-            Lane::Composer(lane) => {
+            Lane::Composer(lane) if self.closing != Closing::Over => {
                 let quiet = self.readiness.quiet(now);
                 lane.current.as_ref().and_then(|injection| injection.wake(quiet, now))
             }
+            Lane::Plain(_) | Lane::Composer(_) => None,
         };
         // A step may wait for a whole frame although its time has come.
         let person = self.person.typing_until(now);
@@ -425,12 +429,17 @@ impl Desk {
     fn work_lane(&mut self, canonical: bool, now: Instant) {
         match &mut self.lane {
             Lane::Plain(lane) => {
+                if self.closing != Closing::No {
+                    // Also what the program has thrown away meanwhile.
+                    lane.cancel_waiting();
+                }
                 if self.gate == Gate::Open {
                     // A terminal that collects lines ends them with a line feed.
                     let key = if canonical { "\n".to_owned() } else { self.harness.submit.key.sent() };
                     lane.fill(&mut self.writer, LineEnd { canonical, key: &key }, now);
                 }
             }
+            Lane::Composer(_) if self.closing == Closing::Over => {}
             Lane::Composer(_) => self.work_composer(now),
         }
     }

@@ -1,6 +1,6 @@
 //! What the desk has been given to type, and what it says of each to whoever gave it.
 
-use super::{Desk, Effect, Lane, PROVEN_KEPT, STUCK_ROWS, TASK};
+use super::{Desk, Effect, Lane, PROVEN_KEPT, STUCK_ROWS, TASK, closing::Closing};
 use crate::{
     actors::pty_worker::{
         frame::{Frame, Framing, Hints, Whole},
@@ -83,6 +83,9 @@ impl Desk {
             Lane::Composer(lane) => lane.was_sent(&id) || lane.has_begun(&id),
             Lane::Plain(_) => false,
         };
+        if !may_have_it && self.closing != Closing::No {
+            return;
+        }
         if !may_have_it && reached >= Some(Rung::Landed) {
             // Not by this child: it stood in the composer of one that has ended.
             let reason = "it stood in the composer of an earlier process of this agent, which has ended";
