@@ -95,7 +95,7 @@ impl PtyWorker {
         self.config.view.pid.store(pid, Ordering::Relaxed);
         let mut desk = Desk::new(harness, self.config.spec.size, now).with_tools(has_tools);
         if let Some((task, whole)) = task {
-            desk.assign(task, whole);
+            desk.assign(task, whole, now);
         }
         self.record(now);
         let watch = Watch::new(self.config.spec.process.limits.clone(), now);

@@ -290,13 +290,13 @@ impl PtyWorker {
     }
 
     /// Hands over what can be handed to the desk now. Comes to what the next one waits for.
-    fn take_in(&mut self) -> Option<impl Future<Output = Cleared> + 'static> {
+    fn take_in(&mut self, now: Instant) -> Option<impl Future<Output = Cleared> + 'static> {
         let live = self.live.as_mut()?;
         let most = live.desk.typed_max();
         loop {
             match self.intake.next(|note| frame::to_keep(&note.body, most)) {
                 Next::Wait => return None,
-                Next::Pass(inject) => live.desk.inject(inject, Whole::Nowhere),
+                Next::Pass(inject) => live.desk.inject(inject, Whole::Nowhere, now),
                 Next::Mark(marked) => {
                     return Some(Either::Left(async move {
                         // A journal that has ended ends the house.
@@ -313,14 +313,14 @@ impl PtyWorker {
     }
 
     /// What the next message waited for has happened.
-    fn cleared(&mut self, cleared: Cleared) {
+    fn cleared(&mut self, cleared: Cleared, now: Instant) {
         match cleared {
             Cleared::Marked => self.intake.marked(),
             Cleared::Kept(id, whole) => {
                 if let Some(inject) = self.intake.kept(&id)
                     && let Some(live) = &mut self.live
                 {
-                    live.desk.inject(inject, whole);
+                    live.desk.inject(inject, whole, now);
                 }
             }
         }

@@ -22,11 +22,10 @@ use std::{
 
 use closing::Closing;
 use composer::{ComposerLane, Sent};
-use tickets::Ticket;
+use tickets::{Task, Ticket};
 
 use super::{
     dialog::Dialogs,
-    frame::Whole,
     person::Person,
     plain::{LineEnd, PlainLane},
     readiness::{Gate, Readiness},
@@ -110,7 +109,7 @@ pub(crate) struct Desk {
     lane: Lane,
     tickets: HashMap<DeliveryId, Ticket>,
     /// The first task, until it is in.
-    task: Option<(String, Whole)>,
+    task: Option<Task>,
     proven: VecDeque<(DeliveryId, Rung)>,
     framed: u64,
     state: AgentState,
@@ -411,9 +410,10 @@ impl Desk {
         };
         // A step may wait for a whole frame although its time has come.
         let person = self.person.typing_until(now);
+        let overdue = self.overdue_at(now);
         let stroke = self.writer.due();
         let unknown = self.unknown_at.filter(|at| *at > now);
-        let next = [gate, lane, person, stroke, unknown].into_iter().flatten().min();
+        let next = [gate, lane, overdue, person, stroke, unknown].into_iter().flatten().min();
         next.map(|at| at.max(now + if self.screen.is_complete() { STEP_MIN } else { FRAME_STEP }))
     }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{
+    actors::pty_worker::frame::Whole,
     harness::Steer,
     messages::delivery::{Inject, Mode, Note},
 };
@@ -96,7 +97,7 @@ impl World {
         let mode = if id.starts_with("steer") { Mode::Steer } else { Mode::Wait };
         let redelivered = reached.is_some();
         let inject = Inject { delivery_id, attempt, mode, note, reached, redelivered, marked: None };
-        self.desk.inject(inject, Whole::Nowhere);
+        self.desk.inject(inject, Whole::Nowhere, self.now);
         self.turn();
     }
 
@@ -187,7 +188,7 @@ fn a_cancel_forgets_what_is_not_begun_alone() {
 fn the_first_task_is_typed_once_bare_and_before_every_message() {
     for (harness, screen) in [("plain", "ready"), ("generic", COMPOSER)] {
         let mut world = World::new(harness);
-        world.desk.assign("count the boats in the harbour".to_owned(), Whole::Nowhere);
+        world.desk.assign("count the boats in the harbour".to_owned(), Whole::Nowhere, world.now);
         world.inject("d1");
         // Nobody but the desk knows of it: neither a cancel nor a new life may lose it.
         world.desk.cancel();
@@ -558,6 +559,37 @@ fn a_program_with_a_queue_of_its_own_gets_a_message_while_it_works() {
 }
 
 #[test]
+fn a_message_that_waits_too_long_for_a_turns_end_goes_into_the_programs_queue_and_nobody_polls_for_it() {
+    for key in [Some("enter"), None] {
+        let mut rules = Harness::by_name("generic").unwrap().clone();
+        rules.busy.overdue = key.map(|key| key.parse().unwrap());
+        let mut world = World::of(Box::leak(Box::new(rules)));
+        world.output(COMPOSER);
+        world.pass(2000);
+        world.output(WORKING);
+        world.inject("d1");
+        let due = world.now + Duration::from_mins(10);
+        // Whoever works, moves.
+        let tick = |world: &mut World, to: Instant| {
+            while world.now + Duration::from_secs(4) < to {
+                world.now += Duration::from_secs(4);
+                world.output("\x1b7\x1b[1;1Hworking\x1b8");
+            }
+            world.now = to;
+            world.output("\x1b7\x1b[1;1Hworking\x1b8");
+        };
+        tick(&mut world, due - Duration::from_secs(1));
+        assert_eq!(world.times_typed("d1"), 0, "{key:?}");
+        world.pass(400);
+        let wake = world.desk.wake(world.now).unwrap();
+        assert_eq!(wake == due, key.is_some(), "it sleeps until then, or until the program counts as silent");
+        assert!(wake >= due);
+        tick(&mut world, due);
+        assert_eq!(world.times_typed("d1"), usize::from(key.is_some()));
+    }
+}
+
+#[test]
 fn a_person_at_the_keyboard_comes_first_and_their_words_are_theirs() {
     let mut world = World::ready("generic", COMPOSER);
     world.desk.input(b"half".to_vec(), world.now).unwrap();
@@ -634,7 +666,7 @@ fn of_a_program_that_is_to_end_what_is_half_way_is_finished_and_nothing_is_begun
 fn a_first_task_that_is_not_begun_is_not_typed_into_what_is_to_end() {
     for (harness, screen) in [("plain", "ready"), ("generic", COMPOSER)] {
         let mut world = World::new(harness);
-        world.desk.assign("count the boats in the harbour".to_owned(), Whole::Nowhere);
+        world.desk.assign("count the boats in the harbour".to_owned(), Whole::Nowhere, world.now);
         world.desk.begin_nothing_new();
         world.output(screen);
         world.pass(2000);
