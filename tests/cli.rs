@@ -109,6 +109,26 @@ fn a_connection_file_of_something_else_is_named() {
 }
 
 #[test]
+fn the_broker_is_named_before_or_after_the_verb_of_a_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = ["--state-dir", "elsewhere"];
+    for (command, verb) in [
+        (&["dead-letters"][..], &["redeliver", "d1"][..]),
+        (&["dead-letters"], &["redeliver", "--all"]),
+        (&["dead-letters"], &["list"]),
+        (&["dead-letters"], &[]),
+        (&["harness", "record"], &["a"]),
+    ] {
+        for args in [[command, &place, verb].concat(), [command, verb, &place].concat()] {
+            let output = run(dir.path(), &args);
+            let said = stderr(&output);
+            assert_eq!(output.status.code(), Some(NOT_FOUND), "{args:?}: {said}");
+            assert!(said.contains("elsewhere"), "{args:?}: {said}");
+        }
+    }
+}
+
+#[test]
 fn an_address_where_nobody_listens_is_named() {
     let dir = tempfile::tempdir().unwrap();
     // Bound and dropped: free, and nobody else is given it at once.

@@ -16,7 +16,7 @@ use crate::{
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct Where {
     /// The state directory of the broker to talk to.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", global = true)]
     pub(super) state_dir: Option<PathBuf>,
 }
 

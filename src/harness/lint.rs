@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::{
     arguments::BROKER,
-    schema::{ComposerKind, Harness, Proof, Queue, Steer},
+    schema::{Busy, ComposerKind, Harness, MAX_WAIT, Proof, Queue, Steer},
 };
 use crate::{ids::AgentName, messages::spawn::Autonomy};
 
@@ -172,8 +172,9 @@ impl Lint<'_> {
         if harness.busy.steer == Steer::Interrupt && harness.busy.interrupt.is_none() {
             self.wrong("busy.steer", "`interrupt` needs the key that interrupts: busy.interrupt");
         }
+        self.patience(&harness.busy);
         if !harness.composer.is_always()
-            && (harness.busy.steer != Steer::None || harness.busy.queue != Queue::Hold)
+            && (harness.busy.steer != Steer::None || harness.busy.queue_key().is_some())
         {
             self.wrong("busy", "only a program with a composer can be told while it works");
         }
@@ -185,6 +186,21 @@ impl Lint<'_> {
         }
         if harness.text.body_max < BODY_MIN {
             self.wrong("text.body_max", format!("at least {BODY_MIN}"));
+        }
+    }
+
+    fn patience(&mut self, busy: &Busy) {
+        match &busy.overdue {
+            Some(_) if busy.queue != Queue::Hold => {
+                self.wrong("busy.overdue", "no message waits that long where `queue` names a key");
+            }
+            Some(_) if busy.max_wait.is_zero() => {
+                self.wrong("busy.max_wait_ms", "for no wait at all, say the key in `queue`");
+            }
+            None if busy.max_wait != MAX_WAIT => {
+                self.wrong("busy.max_wait_ms", "needs the key that is pressed then: busy.overdue");
+            }
+            Some(_) | None => {}
         }
     }
 
@@ -292,6 +308,27 @@ mod tests {
         let found = faults(&text);
         let lines: Vec<_> = found.iter().map(|(line, _)| *line).collect();
         assert_eq!(lines, [10, 13, 12, 17, 20, 23, 24, 25, 22], "{found:#?}");
+    }
+
+    #[test]
+    fn a_message_is_overdue_only_where_it_waits_and_a_key_is_known() {
+        let busy = |lines: &str| format!("{GOOD}\n[busy]\n{lines}\n");
+        assert!(read(&busy("overdue = 'enter'")).is_ok());
+        assert!(read(&busy("overdue = 'tab'\nmax_wait_ms = 1000\nsteer = 'enter'")).is_ok());
+        for (lines, line, word) in [
+            ("queue = 'tab'\noverdue = 'enter'", 14, "`queue` names a key"),
+            ("max_wait_ms = 1000", 13, "busy.overdue"),
+            ("max_wait_ms = 0\noverdue = 'enter'", 13, "`queue`"),
+            ("overdue = 'ctrl-enter'", 13, "ctrl-enter"),
+            ("overdue = 'enter'\nmax_wait_ms = -1", 14, ""),
+        ] {
+            let found = faults(&busy(lines));
+            assert_eq!((found.len(), found[0].0), (1, line), "{lines}: {found:?}");
+            assert!(found[0].1.contains(word), "{lines}: {found:?}");
+        }
+        let plain =
+            "name = 'otter'\nproof = 'consumed'\n[composer]\nkind = 'never'\n[busy]\noverdue = 'enter'\n";
+        assert!(faults(plain)[0].1.contains("composer"), "{:?}", faults(plain));
     }
 
     #[test]

@@ -197,12 +197,21 @@ pub struct Submit {
     pub presses: u8,
 }
 
+/// Turns longer than this are rare (spec/pty 9.2).
+pub(super) const MAX_WAIT: Duration = Duration::from_mins(10);
+
 /// How a message reaches a program while a turn runs (spec/pty 9).
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Busy {
     /// A message that waits for the turn's end.
     pub queue: Queue,
+    /// With `queue = "hold"`: puts a message that has waited for `max_wait` into the program's own queue. Without it
+    /// the message stays, however long the turn is.
+    pub overdue: Option<Keys>,
+    /// From when the message came to the terminal's worker.
+    #[serde(rename = "max_wait_ms", deserialize_with = "ms")]
+    pub max_wait: Duration,
     /// A message that is to change the turn's course.
     pub steer: Steer,
     /// Stops a turn; pressed once, and only while one runs.
@@ -384,6 +393,8 @@ impl Default for Busy {
     fn default() -> Self {
         Self {
             queue: Queue::Hold,
+            overdue: None,
+            max_wait: MAX_WAIT,
             steer: Steer::None,
             interrupt: None,
             interrupt_wait: Duration::from_secs(2),
@@ -398,12 +409,12 @@ impl Submit {
     }
 }
 
-impl Queue {
-    /// The key that puts a text into the program's own queue, where it has one.
-    pub fn key(&self) -> Option<&Keys> {
-        match self {
-            Self::Hold => None,
-            Self::Key(key) => Some(key),
+impl Busy {
+    /// The key that puts a text into the program's own queue, at once or when it is overdue, where there is one.
+    pub fn queue_key(&self) -> Option<&Keys> {
+        match &self.queue {
+            Queue::Hold => self.overdue.as_ref(),
+            Queue::Key(key) => Some(key),
         }
     }
 }

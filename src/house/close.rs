@@ -1,8 +1,9 @@
 //! The end, in order: agents first (a name is never free while its process lives), then the goodbye to the
 //! engine, then the API, then what is on disk, then the threads.
 //!
-//! Nothing is lost by ending early: what has no proof on disk has no ack, and the engine keeps it. So every
-//! step has a limit, and all of them together stay within the five seconds that clients wait.
+//! What stands half-way in a terminal comes to its proof first, where it can. Nothing is lost by ending early: what
+//! has no proof on disk has no ack, and the engine keeps it. So every step has a limit, and all of them together stay
+//! within the five seconds that clients wait.
 
 use std::{future::Future, time::Duration};
 
@@ -17,7 +18,7 @@ use crate::{
     store::{AgentFiles, Journal},
 };
 
-/// Each agent's time before KILL.
+/// Each agent's time before KILL; up to half of it is for an injection that is half-way.
 const LADDER: Duration = Duration::from_millis(2000);
 /// For all agents together.
 const AGENTS_LIMIT: Duration = Duration::from_millis(3000);

@@ -234,6 +234,11 @@ pub struct WorkerGone {
     pub reason: String,
 }
 
+/// pty_worker -> delivery_cursor: the child is gone. Answered when all proofs that were reported are on disk and the
+/// session has their acks, as far as there may be any.
+#[derive(Debug)]
+pub struct FlushAcks(pub Reply<()>);
+
 /// journal -> delivery_cursor: everything up to and including this ticket is on disk.
 #[derive(Clone, Copy, Debug)]
 pub struct Journalled {
@@ -432,6 +437,7 @@ told!(
     InjectReport,
     WorkerUp,
     WorkerGone,
+    FlushAcks,
     Journalled,
     ObserveCursor,
 );

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use serde::{Serialize, Serializer};
 
 use super::{Reply, told};
-use crate::ids::Generation;
+use crate::ids::{AgentName, Birth, Generation};
 
 /// The kinds of room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -164,6 +164,8 @@ pub enum Decision {
 pub struct ChildNotice {
     /// Whose.
     pub id: ActorId,
+    /// The agent that it serves, and which of that name.
+    pub agent: Option<(AgentName, Birth)>,
     /// The life that this is about.
     pub generation: Generation,
     /// What happened.

@@ -224,14 +224,15 @@ pub struct Snapshot {
     pub modes: Vec<&'static str>,
 }
 
-/// registry -> pty_worker: end the child and its tree (HUP, TERM, KILL, sweep); `ChildExited` follows.
+/// registry -> pty_worker: finish what is half-way, then end the child and its tree (HUP, TERM, KILL, sweep);
+/// `ChildExited` follows.
 #[derive(Clone, Copy, Debug)]
 pub struct Terminate {
     /// Who asks.
     pub by: EndedBy,
-    /// KILL at once.
+    /// KILL at once, and finish nothing.
     pub force: bool,
-    /// Time for the whole ladder before KILL; the default ladder when `None`.
+    /// Time for all of it before KILL; the default ladder when `None`.
     pub within: Option<Duration>,
 }
 

@@ -26,7 +26,10 @@ use super::{
     Directory, Lifeline, Post, Probe,
     policy::{self, History},
 };
-use crate::messages::lifecycle::{ActorId, ActorKind, ChildNotice, ChildStep, Decision, ExitReason};
+use crate::{
+    ids::{AgentName, Birth},
+    messages::lifecycle::{ActorId, ActorKind, ChildNotice, ChildStep, Decision, ExitReason},
+};
 
 /// Runs one actor. See the module.
 pub struct Runner<A: Actor<Context = Context<A>> + Supervised> {
@@ -37,6 +40,7 @@ pub struct Runner<A: Actor<Context = Context<A>> + Supervised> {
     life: Life,
     nudges: mpsc::UnboundedReceiver<Nudge>,
     notices: Option<Post<ChildNotice>>,
+    agent: Option<(AgentName, Birth)>,
     directory: Directory,
 }
 
@@ -115,6 +119,7 @@ pub struct Seat<A: Actor<Context = Context<A>>> {
     mailbox: channel::AddressReceiver<A>,
     nudges: mpsc::UnboundedReceiver<Nudge>,
     probe: Arc<Probe>,
+    agent: Option<(AgentName, Birth)>,
     directory: Directory,
 }
 
@@ -128,7 +133,19 @@ impl<A: Actor<Context = Context<A>> + Supervised> Seat<A> {
         let (nudge, nudges) = mpsc::unbounded_channel();
         let handle = ChildHandle { nudges: nudge };
         let child = Child { addr: Addr::new(tx), probe: probe.clone(), handle };
-        (child, Self { mailbox, nudges, probe, directory: directory.clone() })
+        (child, Self { mailbox, nudges, probe, agent: None, directory: directory.clone() })
+    }
+
+    /// The same for an actor of this agent, which its notices name: there may be another one of the name by the time
+    /// that they are read.
+    pub fn reserve_for(
+        kind: ActorKind,
+        agent: &AgentName,
+        birth: Birth,
+        directory: &Directory,
+    ) -> (Child<A>, Self) {
+        let (child, seat) = Self::reserve(ActorId::of(kind, agent), directory);
+        (child, Self { agent: Some((agent.clone(), birth)), ..seat })
     }
 
     /// Starts the actor on the current arbiter. `make` builds the instance of all its lives around its
@@ -148,6 +165,7 @@ impl<A: Actor<Context = Context<A>> + Supervised> Seat<A> {
             life: Life::Running,
             nudges: self.nudges,
             notices,
+            agent: self.agent,
             directory: self.directory,
         };
         runner.notify(ChildStep::Started);
@@ -174,7 +192,8 @@ impl<A: Actor<Context = Context<A>> + Supervised> Runner<A> {
         if let Some(notices) = &self.notices {
             let generation = self.lifeline.generation();
             // A supervisor that is gone is ending the house; nobody is left to tell.
-            notices.tell(ChildNotice { id: self.id().clone(), generation, step }).ok();
+            let (id, agent) = (self.id().clone(), self.agent.clone());
+            notices.tell(ChildNotice { id, agent, generation, step }).ok();
         }
     }
 

@@ -10,12 +10,13 @@ use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, Superv
 
 use super::{Child, Directory, FaultPoint, Lifeline, Post, Seat, policy};
 use crate::{
+    ids::Birth,
     messages::{
         Reply,
         lifecycle::{ActorId, ActorKind, ChildNotice, ChildStep, Decision, ExitReason},
         told,
     },
-    testing::until_holds,
+    testing::{name, until_holds},
 };
 
 /// An actor that does what it is told and remembers what survived.
@@ -139,7 +140,7 @@ impl Bench {
         let probe = super::Probe::new(ActorId::sole(ActorKind::Supervisor));
         let post = Post::new(notebook.recipient(), probe);
         let lines = log.clone();
-        let (child, seat) = Seat::reserve(ActorId::of(kind, "x"), &directory);
+        let (child, seat) = Seat::reserve_for(kind, &name("x"), Birth(7), &directory);
         seat.start(Some(post), |_, life| Worker {
             life,
             handled: Vec::new(),
@@ -291,6 +292,8 @@ async fn five_panics_in_a_minute_quarantine_an_agents_actor_and_escalate_another
         let decisions = bench.decisions();
         assert_eq!(decisions.len(), policy::INTENSITY);
         assert_eq!(decisions.last(), Some(&last), "{kind:?}");
+        let theirs = |notice: &ChildNotice| notice.agent == Some((name("x"), Birth(7)));
+        assert!(bench.notices.borrow().iter().all(theirs), "of which agent of the name it is");
         assert_eq!(bench.directory.view().len(), 1, "a failed actor stays visible");
     }
 }

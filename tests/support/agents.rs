@@ -41,6 +41,17 @@ impl Listener {
         log.lines().flat_map(of_line).collect()
     }
 
+    /// The lines in which a program of `tests/fixtures/programs` has noted its turns.
+    pub(crate) fn turn_lines(&self) -> Vec<String> {
+        let notes = fs::read_to_string(&self.log).unwrap_or_default();
+        notes.lines().filter(|line| line.contains(r#""kind": "turn""#)).map(str::to_owned).collect()
+    }
+
+    /// What such a program was told in its turns, oldest first.
+    pub(crate) fn turns(&self) -> Vec<String> {
+        self.turn_lines().iter().flat_map(|line| texts(line)).collect()
+    }
+
     /// It was told `0..sent`, in order. How many came again: each is marked as that.
     pub(crate) fn repeats(&self, sent: usize) -> usize {
         let (mut seen, mut repeats) = (0, 0);

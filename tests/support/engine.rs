@@ -105,6 +105,14 @@ impl TestEngine {
         bound["delivery_ack_seq"].as_u64()
     }
 
+    /// Up to where an agent's mailbox has been acked, wherever the agent is.
+    pub(crate) fn acked_in_all(&self, agent: &str) -> u64 {
+        let database = rusqlite::Connection::open(self.database()).unwrap();
+        let acked = "SELECT ack_seq FROM agents WHERE name = ?1";
+        let acked: i64 = database.query_row(acked, [agent], |row| row.get(0)).unwrap();
+        acked.try_into().unwrap()
+    }
+
     /// Writes an agent's only message, whose text is `<<0>>`, into its mailbox `count` times more, as `<<1>>`,
     /// `<<2>>` and so on. The engine is stopped meanwhile: posting so many would take the test's time.
     pub(crate) fn multiply(&mut self, agent: &str, count: usize) {

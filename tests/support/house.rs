@@ -210,6 +210,17 @@ impl House {
         answer.json()["pid"].as_u64().unwrap().try_into().unwrap()
     }
 
+    /// Starts a program of `tests/fixtures/programs` as an agent, under the rules for programs that nobody knows.
+    pub(crate) fn spawn_program(&self, name: &str, program: &str, args: &[&str]) {
+        let file = format!("{}/tests/fixtures/programs/{program}.py", env!("CARGO_MANIFEST_DIR"));
+        let mut body = self.spawn_request(name, "", &[]);
+        body["command"] = json!("python3");
+        body["args"] = [&["-B", &file], args].concat().into();
+        body["harness"] = json!("auto");
+        let answer = self.call("POST", "/api/spawn", Some(&body));
+        assert_eq!(answer.status, 200, "{name}: {}", answer.text);
+    }
+
     /// Starts an agent that reads as fast as it can.
     pub(crate) fn listener(&self, name: &str) -> Listener {
         self.spawn(name, agents::READER);

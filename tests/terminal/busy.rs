@@ -1,5 +1,7 @@
 //! Programs in the middle of a turn.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use nix::sys::signal::Signal;
 
 use crate::{
@@ -95,6 +97,44 @@ fn steer_vs_tab_is_steered_with_enter_and_queued_for_with_tab() {
         panic!("{pieces:?}")
     };
     assert_eq!(tab, "\t");
+    drop(tui);
+    stage.over();
+}
+
+/// A queue of the program's own that is used when a turn is long.
+const WHEN_OVERDUE: &str = r#"
+name = "when-overdue"
+inherits = "generic"
+composer = { kind = "always" }
+
+[busy]
+overdue = "tab"
+max_wait_ms = 1500
+"#;
+
+#[test]
+fn steer_vs_tab_gets_a_message_into_its_queue_when_it_has_waited_too_long_and_not_before() {
+    let stage = Stage::with_rules("when-overdue", WHEN_OVERDUE);
+    let tui = stage.start_as("steer_vs_tab", &[], "when-overdue");
+    let (first, _) = tui.takes("begin");
+    tui.until_state("working");
+    let sent = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let later = tui.tell("and then this");
+    tui.acks(&later);
+    let queued = tui.notes().into_iter().find(|note| note.kind == "queued").unwrap();
+    assert_shows(&queued.what, &later);
+    assert!(Duration::from_millis(queued.at) >= sent + Duration::from_millis(1500), "{queued:?} of {sent:?}");
+    assert!(tui.noted("steered").is_empty(), "{:?}", tui.notes());
+    // At rest it goes in by Enter, as ever.
+    end_turn(&tui, 1);
+    assert_eq!(tui.until_noted("turn", 2)[1], queued.what);
+    end_turn(&tui, 2);
+    let third = tui.tell("at rest");
+    tui.acks(&third);
+    let turns = tui.turns();
+    assert_shows(&turns[0], &first);
+    assert_shows(&turns[2], &third);
+    assert_eq!((turns.len(), tui.noted("queued").len()), (3, 1), "{:?}", tui.notes());
     drop(tui);
     stage.over();
 }

@@ -82,7 +82,8 @@ use crate::{
     wire::client::EngineEndpoint,
 };
 
-/// A release whose agent has not ended after so long is answered as overdue; the ladder itself takes 7 s.
+/// A release whose agent has not ended after so long is answered as overdue; finishing what is half-way and the ladder
+/// itself take 9 s.
 const RELEASE_LIMIT: Duration = Duration::from_secs(15);
 
 /// Read receipts on their way at once; further ones are not sent, for nothing depends on them.

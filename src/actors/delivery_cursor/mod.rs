@@ -36,7 +36,7 @@ use crate::{
         Reply,
         dead_letter::{DeadLetter, Redeliver, RedeliverRefused},
         delivery::{
-            Ack, CancelInjections, Content, Deliver, Delivery, EpochStarted, Inject, InjectReport,
+            Ack, CancelInjections, Content, Deliver, Delivery, EpochStarted, FlushAcks, Inject, InjectReport,
             Journalled, Lane, MarkRead, Mode, ObserveCursor, RequestReplay, WorkerGone, WorkerUp,
         },
         hold::{DeliveryMode, Flush, GetDeliveryMode, ListPending, ModeConflict, ModeSet, SetDeliveryMode},
@@ -99,6 +99,8 @@ pub struct DeliveryCursor {
     traced: Ticket,
     /// The journal was asked to tell.
     notified: bool,
+    /// Who waits until nothing has to reach the disk any more.
+    flushing: Vec<Reply<()>>,
     wake: Option<(Instant, SpawnHandle)>,
     /// What the current turn is about.
     in_hand: Option<Arc<Delivery>>,
@@ -155,6 +157,7 @@ impl DeliveryCursor {
             waited,
             traced: Ticket(0),
             notified: false,
+            flushing: Vec::new(),
             wake: None,
             in_hand: None,
             panics: HashMap::new(),
@@ -409,6 +412,10 @@ impl DeliveryCursor {
     /// One question to the journal at a time, about the oldest record: its answer covers all that are on
     /// disk by then.
     fn await_disk(&mut self, ctx: &mut Context<Self>) {
+        if self.waited.is_empty() {
+            // Whoever stopped waiting leaves the rest to the journal.
+            self.flushing.drain(..).for_each(|flushed| _ = flushed.send(()));
+        }
         if let Some((_, oldest)) = self.waited.front()
             && !self.notified
         {
@@ -519,6 +526,16 @@ impl Handler<WorkerGone> for DeliveryCursor {
         self.gone = Some(gone.reason.clone());
         self.life.state("the agent is gone");
         self.step(Event::WorkerGone { reason: gone.reason }, ctx);
+    }
+}
+
+impl Handler<FlushAcks> for DeliveryCursor {
+    type Result = ();
+
+    fn handle(&mut self, flush: FlushAcks, ctx: &mut Context<Self>) {
+        let _turn = self.life.turn();
+        self.flushing.push(flush.0);
+        self.await_disk(ctx);
     }
 }
 

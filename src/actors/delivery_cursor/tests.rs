@@ -471,6 +471,24 @@ async fn a_dead_letter_is_tried_again_without_touching_the_mailbox_and_goes_once
 }
 
 #[actix::test]
+async fn a_flush_is_answered_when_the_last_proof_is_on_disk_and_acked() {
+    let (_dir, journal) = journal();
+    let room = Room::new(&journal, Some(0));
+    room.up();
+    room.deliver(1);
+    room.deliver(2);
+    room.until("handed over", |room| room.injected().len() == 2).await;
+    room.prove(1, 1);
+    room.tell(WorkerGone { reason: "the program ended".into() });
+    room.child.post().ask(FlushAcks).await.unwrap();
+    // Whoever keeps the acks has its turn, and the disk none.
+    tokio::task::yield_now().await;
+    assert_eq!(room.acked().last(), Some(&1), "the second has no proof");
+    // Nothing is on its way.
+    room.child.post().ask(FlushAcks).await.unwrap();
+}
+
+#[actix::test]
 async fn a_letter_whose_agent_ends_meanwhile_is_kept() {
     let (_dir, journal) = journal();
     let room = Room::new(&journal, Some(0));

@@ -526,7 +526,14 @@ impl Handler<DeregisterAgent> for NodeSession {
     fn handle(&mut self, gone: DeregisterAgent, _ctx: &mut Self::Context) {
         let _turn = self.life.turn();
         self.routes.forget_absent(&gone.agent_id);
-        self.send_or_owe(words::deregister_agent(&gone));
+        let goodbye = words::deregister_agent(&gone);
+        match &mut self.link {
+            Some(link) if self.machine.is_live() => {
+                link.outbox.part(gone.name.as_str(), goodbye);
+                self.flush();
+            }
+            _ => self.send_or_owe(goodbye),
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! What waits to be handed to the writer: control frames in order, then one ack per agent.
+//! What waits to be handed to the writer: control frames in order, then one ack per agent. Only the ack of an agent that
+//! leaves goes among the control frames, right before its goodbye.
 //!
 //! Acks are cumulative, so a newer one replaces an older one of the same agent in its place: while the writer is
 //! busy any number of acks shrinks to one per agent, and the box stays as small as the house. Heartbeats do not
@@ -36,6 +37,16 @@ impl Outbox {
         }
     }
 
+    /// Puts the goodbye of an agent behind the control frames, and its ack before that: to an engine, an ack for an agent
+    /// that is not there means nothing.
+    pub(super) fn part(&mut self, agent: &str, goodbye: BrokerFrame) {
+        if let Some(up_to) = self.acks.remove(agent) {
+            self.due.retain(|due| due != agent);
+            self.control(ack(agent.to_owned(), up_to));
+        }
+        self.control(goodbye);
+    }
+
     /// Hands frames over, control frames first, until none is left or `take` refuses one; that one stays.
     ///
     /// # Errors
@@ -47,8 +58,7 @@ impl Outbox {
         }
         while let Some(agent) = self.due.front() {
             if let Some(up_to) = self.acks.get(agent) {
-                let ack = DeliveryAck { id: None, agent: agent.clone(), up_to_seq: *up_to };
-                take(&BrokerFrame::DeliveryAck(ack))?;
+                take(&ack(agent.clone(), *up_to))?;
                 self.acks.remove(agent);
             }
             self.due.pop_front();
@@ -60,6 +70,10 @@ impl Outbox {
     pub(super) fn len(&self) -> usize {
         self.control.len() + self.due.len()
     }
+}
+
+fn ack(agent: String, up_to_seq: Seq) -> BrokerFrame {
+    BrokerFrame::DeliveryAck(DeliveryAck { id: None, agent, up_to_seq })
 }
 
 #[cfg(test)]
@@ -105,5 +119,16 @@ mod tests {
         assert_eq!(taken(&mut outbox, 1), ["ann 5"]);
         assert_eq!(taken(&mut outbox, 0), Vec::<String>::new());
         assert_eq!(taken(&mut outbox, 9), ["bob 2"]);
+    }
+
+    #[test]
+    fn an_agents_ack_goes_before_its_goodbye_and_is_not_sent_twice() {
+        let mut outbox = Outbox::default();
+        outbox.ack("bob", Seq(2));
+        outbox.ack("ann", Seq(5));
+        outbox.part("ann", BrokerFrame::NodeDeregister(NodeDeregister::default()));
+        assert_eq!(taken(&mut outbox, 9), ["ann 5", "node.deregister", "bob 2"]);
+        outbox.part("ann", BrokerFrame::NodeDeregister(NodeDeregister::default()));
+        assert_eq!(taken(&mut outbox, 9), ["node.deregister"]);
     }
 }

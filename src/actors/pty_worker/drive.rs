@@ -77,14 +77,14 @@ impl Drive {
     }
 
     /// Takes messages in until one must wait.
-    fn poll_intake(&mut self, worker: &mut PtyWorker, task: &mut Task<'_>) {
+    fn poll_intake(&mut self, worker: &mut PtyWorker, now: Instant, task: &mut Task<'_>) {
         // Bounded: whatever is waited for belongs to one message, and those are bounded by the window.
         loop {
             if self.cleared.is_none() {
-                self.cleared = worker.take_in().map(|wait| Box::pin(wait) as Wait<Cleared>);
+                self.cleared = worker.take_in(now).map(|wait| Box::pin(wait) as Wait<Cleared>);
             }
             let Some(cleared) = ended(&mut self.cleared, task) else { return };
-            worker.cleared(cleared);
+            worker.cleared(cleared, now);
         }
     }
 }
@@ -120,7 +120,7 @@ impl ActorFuture<PtyWorker> for Drive {
             if let Some(looked) = drive.poll_looked(task) {
                 worker.looked_at_transcript(looked, now);
             }
-            drive.poll_intake(worker, task);
+            drive.poll_intake(worker, now, task);
             let Some(live) = &worker.live else { return Poll::Ready(()) };
             let draining = live.exit.as_ref().is_some_and(|drain| !drain.swept && drain.look_at <= now);
             let mut more = false;

@@ -1,18 +1,19 @@
 //! The worker's way out: a child that is told to end, its exit, and what it left behind.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{
     PtyWorker, exit,
     live::{Drain, Live},
+    parting::Parting,
     redact::redact,
 };
 use crate::{
     messages::{
-        delivery::WorkerGone,
+        delivery::{FlushAcks, WorkerGone},
         lifecycle::ExitReason,
         process::ExitRecord,
         pty::{AgentState, ChildExited, Terminate},
@@ -21,6 +22,9 @@ use crate::{
     pty::{self, ExitStatus, Swept},
     supervision::lock,
 };
+
+/// For the last proofs to reach the disk and the session.
+const LAST_ACKS: Duration = Duration::from_millis(500);
 
 impl PtyWorker {
     pub(super) fn climb(&mut self, terminate: Terminate, now: Instant) {
@@ -42,8 +46,15 @@ impl PtyWorker {
         let Some(live) = &self.live else { return };
         let process = live.process.clone();
         let keep = self.config.spec.process.keep_daemons;
+        // The cursor goes with its agent, and the agent's name at the engine: an ack that comes later is for nobody.
+        let flushed = tokio::time::timeout(LAST_ACKS, self.doors.flush.ask(FlushAcks));
         let sweep = async move {
-            if keep { Swept::default() } else { pty::sweep(process.spawn_id(), process.pid()).await }
+            let swept =
+                if keep { Swept::default() } else { pty::sweep(process.spawn_id(), process.pid()).await };
+            if flushed.await.is_err() {
+                warn!("the disk is slow: what has its last proof may be acked by the next cursor alone");
+            }
+            swept
         };
         ctx.spawn(sweep.into_actor(self).map(|swept, worker, ctx| worker.bury(swept, ctx)));
     }
@@ -57,7 +68,7 @@ impl PtyWorker {
             core_dumped: drain.status.core_dumped(),
             oom: live.watch.killed_since(pty::oom_kills()),
         };
-        let by = live.ending.as_ref().map(|(_, _, by)| *by);
+        let by = live.ending.as_ref().map(Parting::by);
         let standing = exit::Standing {
             by,
             state: live.desk.state().0,

@@ -97,7 +97,7 @@ impl PtyWorker {
             .with_tools(has_tools)
             .with_autonomy(self.config.spec.autonomy);
         if let Some((task, whole)) = task {
-            desk.assign(task, whole);
+            desk.assign(task, whole, now);
         }
         self.record(now);
         let watch = Watch::new(self.config.spec.process.limits.clone(), now);

@@ -7,15 +7,12 @@ use std::{
 
 use tracing::{debug, warn};
 
-use super::{ROUNDS, desk::Desk, session::Session, transcript::Transcript, watch::Watch};
+use super::{ROUNDS, desk::Desk, parting::Parting, session::Session, transcript::Transcript, watch::Watch};
 use crate::{
     harness::{Harness, Keys},
     ids::AgentName,
-    messages::{process::EndedBy, pty::Terminate},
-    pty::{
-        self, ExitStatus, Process, Signal, Terminal,
-        ladder::{self, Ladder},
-    },
+    messages::pty::Terminate,
+    pty::{self, ExitStatus, Process, Signal, Terminal, ladder},
 };
 
 /// After the exit, output is read until it has been quiet for two looks, or for this long.
@@ -37,7 +34,7 @@ pub(super) struct Live {
     pub(super) deaf: bool,
     /// The start was answered.
     pub(super) survived: bool,
-    pub(super) ending: Option<(Ladder, Instant, EndedBy)>,
+    pub(super) ending: Option<Parting>,
     /// For its limits and its record.
     pub(super) watch: Watch,
     pub(super) exit: Option<Drain>,
@@ -200,14 +197,26 @@ impl Live {
         }
     }
 
-    /// Begins the ladder, or begins it again in another way. Who asked first counts as the one who ended it.
+    /// Begins its end, or begins it again in another way. Nothing new is typed from here on.
     pub(super) fn end(&mut self, terminate: Terminate, now: Instant) {
         // The last chance to see what it had.
         self.sample(now);
-        let Terminate { by, force, within } = terminate;
-        let by = self.ending.as_ref().map_or(by, |(_, _, first)| *first);
+        self.desk.begin_nothing_new();
         let polite = self.chosen.quit.is_some();
-        self.ending = Some((Ladder::new(ladder::Policy { polite, force, within }), now, by));
+        self.ending = Some(match &self.ending {
+            Some(parting) => parting.again(terminate, polite, now),
+            None => Parting::new(terminate, polite, now),
+        });
+    }
+
+    /// True while something half-way is coming to its proof.
+    fn is_moving(&self, now: Instant) -> bool {
+        !self.hung_up && !self.deaf && self.desk.is_moving(now)
+    }
+
+    /// When the next step of its end is due.
+    pub(super) fn end_wake(&self, now: Instant) -> Option<Instant> {
+        self.ending.as_ref()?.wake(self.is_moving(now), now)
     }
 
     /// Types the quit keys behind what is being typed.
@@ -219,21 +228,23 @@ impl Live {
         }
     }
 
-    pub(super) fn step_ladder(&mut self, agent: &AgentName, now: Instant) {
+    /// Takes the step of its end that is due.
+    pub(super) fn step_end(&mut self, agent: &AgentName, now: Instant) {
         if self.exit.is_some() {
             return;
         }
-        let Some((ladder, began, _)) = &mut self.ending else { return };
-        if let ladder::Next::Take(rung) = ladder.next(now.saturating_duration_since(*began)) {
-            let signal = match rung {
-                ladder::Step::Quit => return self.type_quit_keys(),
-                ladder::Step::Hangup => Signal::SIGHUP,
-                ladder::Step::Terminate => Signal::SIGTERM,
-                ladder::Step::Kill => Signal::SIGKILL,
-            };
-            if let Err(error) = self.process.signal_groups(&self.terminal, signal) {
-                warn!(%agent, %signal, %error, "agent cannot be signalled");
-            }
+        let moving = self.is_moving(now);
+        let Some(parting) = &mut self.ending else { return };
+        let Some(step) = parting.step(moving, now) else { return };
+        self.desk.conclude();
+        let signal = match step {
+            ladder::Step::Quit => return self.type_quit_keys(),
+            ladder::Step::Hangup => Signal::SIGHUP,
+            ladder::Step::Terminate => Signal::SIGTERM,
+            ladder::Step::Kill => Signal::SIGKILL,
+        };
+        if let Err(error) = self.process.signal_groups(&self.terminal, signal) {
+            warn!(%agent, %signal, %error, "agent cannot be signalled");
         }
     }
 

@@ -4,7 +4,7 @@
 //! ```text
 //! Starting --survived--> Live --child exited--> Draining --> Sweeping --> exits (Finished)
 //!    |                    |  Inject, Input, Resize, TakeSnapshot
-//!    +--refused--> exits  +--Terminate--> Live, on the ladder (HUP, TERM, KILL)
+//!    +--refused--> exits  +--Terminate--> Live, finishing what is half-way, then on the ladder (HUP, TERM, KILL)
 //! ```
 //!
 //! No thread and, while nothing is under way, no timer: one future ([`drive::Drive`]) waits for output, for room or
@@ -25,6 +25,7 @@ mod intake;
 mod launch;
 mod live;
 mod output;
+mod parting;
 mod person;
 mod plain;
 mod readiness;
@@ -60,7 +61,9 @@ use crate::{
     ids::{AgentName, Birth, DialogId},
     messages::{
         Reply,
-        delivery::{CancelInjections, Inject, InjectReport, InjectStep, Note, Rung, WorkerGone, WorkerUp},
+        delivery::{
+            CancelInjections, FlushAcks, Inject, InjectReport, InjectStep, Note, Rung, WorkerGone, WorkerUp,
+        },
         lifecycle::ExitReason,
         observe::Output,
         pty::{
@@ -69,7 +72,6 @@ use crate::{
         },
         spawn::{AgentEnv, SpawnRefused, SpawnSpec, Started},
     },
-    pty::ladder,
     store::AgentDir,
     supervision::{Detail, Lifeline, Post, lock, now_ms},
 };
@@ -125,6 +127,8 @@ pub struct WorkerDoors {
     pub up: Post<WorkerUp>,
     /// The end, to the cursor.
     pub gone: Post<WorkerGone>,
+    /// The last proofs, through the cursor to the engine.
+    pub flush: Post<FlushAcks>,
     /// The end, to the registry.
     pub exited: Post<ChildExited>,
     /// Changes of what the agent does, to the registry.
@@ -180,7 +184,7 @@ impl PtyWorker {
         let Some(live) = &mut self.live else { return Turn::Wait };
         live.keep_books(now);
         live.enforce(&self.config.name, now);
-        live.step_ladder(&self.config.name, now);
+        live.step_end(&self.config.name, now);
         live.work(now);
         self.stream_due(now);
         self.settle();
@@ -278,32 +282,25 @@ impl PtyWorker {
             return (!drain.swept).then(|| drain.look_at.min(drain.until));
         }
         let survival = (!live.survived).then(|| live.born + self.config.timings.survival);
-        let ladder = live.ending.as_ref().and_then(|(ladder, began, _)| {
-            let mut ahead = ladder.clone();
-            match ahead.next(now.saturating_duration_since(*began)) {
-                ladder::Next::At(after) => Some(*began + after),
-                ladder::Next::Take(_) => Some(now),
-                ladder::Next::Top => None,
-            }
-        });
+        let ending = live.end_wake(now);
         let limit = live.watch.wake().filter(|_| live.ending.is_none());
         let desk = live.desk.wake(now).filter(|_| !live.hung_up && !live.deaf);
         let transcript = live.transcript.as_ref().and_then(Transcript::wake);
         let transcript = transcript.filter(|_| live.desk.awaits_record().is_some());
-        [survival, ladder, limit, live.look_at, desk, transcript, self.outlet.wake()]
+        [survival, ending, limit, live.look_at, desk, transcript, self.outlet.wake()]
             .into_iter()
             .flatten()
             .min()
     }
 
     /// Hands over what can be handed to the desk now. Comes to what the next one waits for.
-    fn take_in(&mut self) -> Option<impl Future<Output = Cleared> + 'static> {
+    fn take_in(&mut self, now: Instant) -> Option<impl Future<Output = Cleared> + 'static> {
         let live = self.live.as_mut()?;
         let most = live.desk.typed_max();
         loop {
             match self.intake.next(|note| frame::to_keep(&note.body, most)) {
                 Next::Wait => return None,
-                Next::Pass(inject) => live.desk.inject(inject, Whole::Nowhere),
+                Next::Pass(inject) => live.desk.inject(inject, Whole::Nowhere, now),
                 Next::Mark(marked) => {
                     return Some(Either::Left(async move {
                         // A journal that has ended ends the house.
@@ -320,14 +317,14 @@ impl PtyWorker {
     }
 
     /// What the next message waited for has happened.
-    fn cleared(&mut self, cleared: Cleared) {
+    fn cleared(&mut self, cleared: Cleared, now: Instant) {
         match cleared {
             Cleared::Marked => self.intake.marked(),
             Cleared::Kept(id, whole) => {
                 if let Some(inject) = self.intake.kept(&id)
                     && let Some(live) = &mut self.live
                 {
-                    live.desk.inject(inject, whole);
+                    live.desk.inject(inject, whole, now);
                 }
             }
         }

@@ -292,6 +292,11 @@ impl PlainLane {
         }
     }
 
+    /// True while the child reads what it was given.
+    pub(super) fn is_moving(&self, now: Instant) -> bool {
+        !self.flights.is_empty() && !self.is_ignored(now)
+    }
+
     /// True when the child has had something to read for longer than [`NOT_READING`] and read nothing.
     pub(super) fn is_ignored(&self, now: Instant) -> bool {
         self.progress.is_some_and(|progress| progress + NOT_READING <= now)

@@ -73,6 +73,7 @@ notes! {
     InjectReport: |book, said| book.reports.push(said);
     WorkerUp: |book, said| book.ups.push(said);
     WorkerGone: |book, said| book.gone.push(said.reason);
+    FlushAcks: |_book, said| _ = said.0.send(());
     ChildExited: |book, said| book.exits.push(said.exit);
     StateChanged: |book, said| book.states.push((said.from, said.to));
     SessionKnown: |book, said| book.sessions.push(said.session);
@@ -119,6 +120,7 @@ impl Rig {
             report: post!(),
             up: post!(),
             gone: post!(),
+            flush: post!(),
             exited: post!(),
             state: post!(),
             session: post!(),

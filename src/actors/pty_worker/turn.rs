@@ -3,12 +3,15 @@
 //! - At rest, messages go in their order. Up to eight that wait one after the other go in one paste: one turn
 //!   of the agent instead of eight. The first task, a steering message and one that may have been
 //!   typed before go alone.
-//! - While a turn runs, a message waits for its end, or goes into the program's own queue where it has one. A
-//!   steering message overtakes those that wait, but never the first task, and steers where the program is
-//!   known to let itself be steered. At rest it is a message like any other: nothing is interrupted.
+//! - While a turn runs, a message waits for its end, or goes into the program's own queue where it has one: at
+//!   once, or when it has waited too long, as the rules say. A steering message overtakes those that wait, but
+//!   never the first task, and steers where the program is known to let itself be steered. At rest it is a message
+//!   like any other: nothing is interrupted.
 //!
 //! A steering message that overtook others is proven before them. Their mailbox is acked up to the first one
 //! that has no proof, so the engine offers it again after a reconnect, and the journal knows it.
+
+use std::time::Duration;
 
 use crate::harness::{Busy, Queue, Steer};
 
@@ -27,6 +30,8 @@ pub(super) struct Waiting {
     pub again: bool,
     /// How long its text is.
     pub bytes: usize,
+    /// For how long it waits.
+    pub waited: Duration,
 }
 
 /// How a message meets what the program does.
@@ -63,14 +68,26 @@ pub(super) fn next(waiting: &[Waiting], working: bool, busy: &Busy) -> Option<Tu
     {
         return Some(Turn { from, count: 1, way });
     }
-    let way = if working && busy.queue != Queue::Hold && !first.steers { Way::Queue } else { Way::Rest };
+    let at_once = busy.queue != Queue::Hold && !first.steers;
+    let way = if working && (at_once || is_overdue(first, busy)) { Way::Queue } else { Way::Rest };
     let mut bytes = 0;
     let fits = |one: &&Waiting| {
         bytes += one.bytes;
-        !one.steers && !one.task && !one.again && bytes <= BATCH_BYTES_MAX
+        let goes = way == Way::Rest || at_once || is_overdue(one, busy);
+        goes && !one.steers && !one.task && !one.again && bytes <= BATCH_BYTES_MAX
     };
     let count = waiting.iter().take(BATCH_MAX).take_while(fits).count().max(1);
     Some(Turn { from: 0, count, way })
+}
+
+/// How much longer the first one has to wait until it is overdue, if it is going to be.
+pub(super) fn overdue_in(first: &Waiting, busy: &Busy) -> Option<Duration> {
+    busy.overdue.as_ref()?;
+    busy.max_wait.checked_sub(first.waited).filter(|rest| !rest.is_zero())
+}
+
+fn is_overdue(one: &Waiting, busy: &Busy) -> bool {
+    busy.overdue.is_some() && busy.max_wait <= one.waited
 }
 
 fn steering(busy: &Busy) -> Option<Way> {
@@ -85,7 +102,8 @@ fn steering(busy: &Busy) -> Option<Way> {
 mod tests {
     use super::*;
 
-    const WAIT: Waiting = Waiting { steers: false, task: false, again: false, bytes: 100 };
+    const WAIT: Waiting =
+        Waiting { steers: false, task: false, again: false, bytes: 100, waited: Duration::ZERO };
     const STEER: Waiting = Waiting { steers: true, ..WAIT };
     const TASK: Waiting = Waiting { task: true, ..WAIT };
     const AGAIN: Waiting = Waiting { again: true, ..WAIT };
@@ -134,5 +152,25 @@ mod tests {
         assert_eq!(next(&[WAIT, WAIT], true, &busy("hold", Steer::None)), turn(0, 2, Way::Rest));
         assert_eq!(next(&[WAIT, WAIT], true, &busy("tab", Steer::None)), turn(0, 2, Way::Queue));
         assert_eq!(next(&[STEER], true, &busy("tab", Steer::None)), turn(0, 1, Way::Rest));
+    }
+
+    #[test]
+    fn what_has_waited_too_long_goes_into_the_programs_queue_where_a_key_is_known_for_it() {
+        let limit = Duration::from_mins(10);
+        let busy = Busy { overdue: "enter".parse().ok(), max_wait: limit, ..busy("hold", Steer::None) };
+        let after = |minutes| Waiting { waited: Duration::from_mins(minutes), ..WAIT };
+        let (young, old) = (after(9), after(10));
+        assert_eq!(next(&[young], true, &busy), turn(0, 1, Way::Rest));
+        assert_eq!(next(&[old, after(11), young], true, &busy), turn(0, 2, Way::Queue), "each at its time");
+        assert_eq!(next(&[old, young], false, &busy), turn(0, 2, Way::Rest), "nothing runs");
+        assert_eq!(next(&[Waiting { steers: true, ..old }, old], true, &busy), turn(0, 1, Way::Queue));
+        assert_eq!(next(&[Waiting { task: true, ..old }, old], true, &busy), turn(0, 1, Way::Queue));
+        assert_eq!(overdue_in(&young, &busy), Some(Duration::from_mins(1)));
+        assert_eq!(overdue_in(&old, &busy), None, "it is");
+
+        let no_key = Busy { overdue: None, ..busy };
+        let for_days = after(10_000);
+        assert_eq!(next(&[for_days], true, &no_key), turn(0, 1, Way::Rest));
+        assert_eq!(overdue_in(&young, &no_key), None);
     }
 }

@@ -68,7 +68,6 @@ pub struct Supervisor {
 
 /// The two actors of one agent.
 struct AgentActors {
-    birth: Birth,
     cursor: ChildHandle,
     worker: ChildHandle,
 }
@@ -105,9 +104,9 @@ impl Supervisor {
         let name = spec.name.clone();
         let lane = Lane::new(self.blueprint.room.clone());
         let (cursor, cursor_seat) =
-            Seat::<DeliveryCursor>::reserve(ActorId::of(ActorKind::DeliveryCursor, &name), &self.directory);
+            Seat::<DeliveryCursor>::reserve_for(ActorKind::DeliveryCursor, &name, birth, &self.directory);
         let (worker, worker_seat) =
-            Seat::<PtyWorker>::reserve(ActorId::of(ActorKind::PtyWorker, &name), &self.directory);
+            Seat::<PtyWorker>::reserve_for(ActorKind::PtyWorker, &name, birth, &self.directory);
 
         let config = CursorConfig { agent_id: agent_id.clone(), name: name.clone(), ack_seq };
         let doors = CursorDoors {
@@ -141,6 +140,7 @@ impl Supervisor {
             report: cursor.post(),
             up: cursor.post(),
             gone: cursor.post(),
+            flush: cursor.post(),
             exited: self.posts.exited.clone(),
             state: self.posts.state.clone(),
             session: self.posts.session_known.clone(),
@@ -169,7 +169,7 @@ impl Supervisor {
             answer: worker.post(),
             terminate: worker.post(),
         };
-        let actors = AgentActors { birth, cursor: cursor.handle().clone(), worker: worker.handle().clone() };
+        let actors = AgentActors { cursor: cursor.handle().clone(), worker: worker.handle().clone() };
         self.agents.insert(name, actors);
         // When the registry restarted meanwhile nobody waits; it closes the rooms by the agent's name.
         reply.send(rooms);
@@ -181,7 +181,7 @@ impl Supervisor {
     }
 
     /// Draws the consequences of an actor's end.
-    fn ended(&mut self, id: &ActorId, reason: ExitReason, decision: Decision) {
+    fn ended(&self, id: ActorId, agent: Option<(AgentName, Birth)>, reason: ExitReason, decision: Decision) {
         if id.kind == ActorKind::NodeSession {
             let retry_at = match decision {
                 Decision::Restart { after } => Some(Instant::now() + after),
@@ -193,13 +193,10 @@ impl Supervisor {
             Decision::Escalate => {
                 error!(actor = %id, %reason, "an actor failed beyond repair, closing the house");
                 // The house listens until it has ended.
-                self.endings.send(Ending::Failed { actor: id.clone(), reason }).ok();
+                self.endings.send(Ending::Failed { actor: id, reason }).ok();
             }
             Decision::Quarantine => {
-                let its = |(name, _): &(&AgentName, &AgentActors)| name.as_str() == id.of;
-                // Of an agent whose rooms are closed nobody needs to hear any more.
-                let Some((name, actors)) = self.agents.iter().find(its) else { return };
-                let (name, birth) = (name.clone(), actors.birth);
+                let Some((name, birth)) = agent else { return };
                 let lost = WorkerLost { name, birth, actor: id.kind, why: reason.to_string() };
                 tell(&self.posts.worker_lost, lost);
             }
@@ -285,7 +282,7 @@ impl Handler<ChildNotice> for Supervisor {
         let _turn = self.life.turn();
         self.publish_life(&notice);
         if let ChildStep::Ended { reason, decision } = notice.step {
-            self.ended(&notice.id, reason, decision);
+            self.ended(notice.id, notice.agent, reason, decision);
         }
     }
 }

@@ -95,6 +95,15 @@ async fn a_lost_socket_answers_who_waited_and_what_is_owed_goes_out_with_the_nex
     assert_eq!(socket.frame("action.result").await["error"], json!("spawn_failed"));
 }
 
+#[actix::test]
+async fn the_last_ack_of_an_agent_is_told_before_the_agent_is_gone() {
+    let (house, mut socket) = House::live(quick()).await;
+    house.tell(Ack { agent_id: "7".into(), agent: name("ann"), up_to: Seq(3) });
+    house.tell(DeregisterAgent { agent_id: "7".into(), name: name("ann") });
+    assert_eq!(socket.frame("delivery.ack").await["up_to_seq"], json!(3));
+    socket.frame("agent.deregister").await;
+}
+
 /// Counts what is logged at `WARN` and above while it is set.
 #[derive(Clone, Default)]
 struct Warnings(Arc<AtomicUsize>);

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Instant};
 
 use super::{
     Desk, Lane, TASK,
-    tickets::{Text, Ticket, frame},
+    tickets::{Text, frame},
 };
 use crate::{
     actors::pty_worker::{
@@ -88,11 +88,12 @@ impl Desk {
         for _ in 0..=self.queued() {
             self.plan(now);
             let working = self.is_working();
+            let shut = self.shut();
             let Lane::Composer(lane) = &mut self.lane else { return };
             let Some(injection) = &mut lane.current else { return };
             let sight = Sight {
-                gate: &self.gate,
-                busy: &self.busy,
+                gate: shut.as_ref().unwrap_or(&self.gate),
+                busy: shut.as_ref().unwrap_or(&self.busy),
                 working,
                 dialog: self.blocked.is_some(),
                 person: self.person.beside(now),
@@ -125,7 +126,7 @@ impl Desk {
                 match act {
                     Act::Type => {}
                     Act::Press => self.press(&lead, Some(&self.harness.submit.key)),
-                    Act::Queue => self.press(&lead, self.harness.busy.queue.key()),
+                    Act::Queue => self.press(&lead, self.harness.busy.queue_key()),
                     Act::Interrupt => self.press(&lead, self.harness.busy.interrupt.as_ref()),
                     Act::Say(step) => ids.iter().for_each(|id| self.say(id.clone(), step.clone())),
                 }
@@ -192,7 +193,7 @@ impl Desk {
         }
         let tickets = &self.tickets;
         let ticket = |id: &DeliveryId| tickets.get(id);
-        let waiting: Vec<_> = lane.waiting.iter().filter_map(ticket).map(Ticket::waiting).collect();
+        let waiting: Vec<_> = lane.waiting.iter().filter_map(ticket).map(|one| one.waiting(now)).collect();
         let Some(Turn { from, count, way }) = turn::next(&waiting, working, &self.harness.busy) else {
             lane.current = None;
             return;
@@ -215,6 +216,13 @@ impl Desk {
             Some(before) => next.instead_of(before),
             None => next,
         });
+    }
+
+    /// When a message that waits for the end of a turn has waited too long.
+    pub(super) fn overdue_at(&self, now: Instant) -> Option<Instant> {
+        let Lane::Composer(lane) = &self.lane else { return None };
+        let first = self.tickets.get(lane.waiting.front()?).filter(|_| self.is_working())?;
+        Some(now + turn::overdue_in(&first.waiting(now), &self.harness.busy)?)
     }
 
     /// The text as this program takes it at this moment.

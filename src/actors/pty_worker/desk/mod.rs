@@ -7,6 +7,7 @@
 //!
 //! It never reads a clock and never touches a descriptor; [`PtyWorker`](super::PtyWorker) does both and asks.
 
+mod closing;
 mod composer;
 mod state;
 mod tickets;
@@ -19,12 +20,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use closing::Closing;
 use composer::{ComposerLane, Sent};
-use tickets::Ticket;
+use tickets::{Task, Ticket};
 
 use super::{
     dialog::Dialogs,
-    frame::Whole,
     person::Person,
     plain::{LineEnd, PlainLane},
     readiness::{Gate, Readiness},
@@ -114,7 +115,7 @@ pub(crate) struct Desk {
     lane: Lane,
     tickets: HashMap<DeliveryId, Ticket>,
     /// The first task, until it is in.
-    task: Option<(String, Whole)>,
+    task: Option<Task>,
     proven: VecDeque<(DeliveryId, Rung)>,
     framed: u64,
     state: AgentState,
@@ -145,6 +146,7 @@ pub(crate) struct Desk {
     stuck: Option<String>,
     /// Messages in a row that were submitted and not found in the program's record.
     unrecorded: u8,
+    closing: Closing,
     effects: Vec<Effect>,
     /// Handed over with an attempt that is older than one already seen.
     pub(crate) stale: u64,
@@ -183,6 +185,7 @@ impl Desk {
             consumed: None,
             stuck: None,
             unrecorded: 0,
+            closing: Closing::No,
             effects: Vec::new(),
             stale: 0,
         }
@@ -417,18 +420,19 @@ impl Desk {
             _ => None,
         };
         let lane = match &self.lane {
-            Lane::Plain(_) => None,
-            Lane::Composer(lane) => {
+            Lane::Composer(lane) if self.closing != Closing::Over => {
                 let quiet = self.readiness.quiet(now);
                 lane.current.as_ref().and_then(|injection| injection.wake(quiet, now))
             }
+            Lane::Plain(_) | Lane::Composer(_) => None,
         };
         // A step may wait for a whole frame although its time has come.
         let person = self.person.typing_until(now);
+        let overdue = self.overdue_at(now);
         let stroke = self.writer.due();
         let unknown = self.unknown_at.filter(|at| *at > now);
         let granted = self.granted_at().filter(|at| *at > now);
-        let next = [gate, lane, person, stroke, unknown, granted].into_iter().flatten().min();
+        let next = [gate, lane, overdue, person, stroke, unknown, granted].into_iter().flatten().min();
         next.map(|at| at.max(now + if self.screen.is_complete() { STEP_MIN } else { FRAME_STEP }))
     }
 
@@ -444,12 +448,17 @@ impl Desk {
     fn work_lane(&mut self, canonical: bool, now: Instant) {
         match &mut self.lane {
             Lane::Plain(lane) => {
+                if self.closing != Closing::No {
+                    // Also what the program has thrown away meanwhile.
+                    lane.cancel_waiting();
+                }
                 if self.gate == Gate::Open {
                     // A terminal that collects lines ends them with a line feed.
                     let key = if canonical { "\n".to_owned() } else { self.harness.submit.key.sent() };
                     lane.fill(&mut self.writer, LineEnd { canonical, key: &key }, now);
                 }
             }
+            Lane::Composer(_) if self.closing == Closing::Over => {}
             Lane::Composer(_) => self.work_composer(now),
         }
     }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{
+    actors::pty_worker::frame::Whole,
     harness::Steer,
     messages::{
         delivery::{Inject, Mode, Note},
@@ -99,7 +100,7 @@ impl World {
         let mode = if id.starts_with("steer") { Mode::Steer } else { Mode::Wait };
         let redelivered = reached.is_some();
         let inject = Inject { delivery_id, attempt, mode, note, reached, redelivered, marked: None };
-        self.desk.inject(inject, Whole::Nowhere);
+        self.desk.inject(inject, Whole::Nowhere, self.now);
         self.turn();
     }
 
@@ -190,7 +191,7 @@ fn a_cancel_forgets_what_is_not_begun_alone() {
 fn the_first_task_is_typed_once_bare_and_before_every_message() {
     for (harness, screen) in [("plain", "ready"), ("generic", COMPOSER)] {
         let mut world = World::new(harness);
-        world.desk.assign("count the boats in the harbour".to_owned(), Whole::Nowhere);
+        world.desk.assign("count the boats in the harbour".to_owned(), Whole::Nowhere, world.now);
         world.inject("d1");
         // Nobody but the desk knows of it: neither a cancel nor a new life may lose it.
         world.desk.cancel();
@@ -631,6 +632,37 @@ fn a_program_with_a_queue_of_its_own_gets_a_message_while_it_works() {
 }
 
 #[test]
+fn a_message_that_waits_too_long_for_a_turns_end_goes_into_the_programs_queue_and_nobody_polls_for_it() {
+    for key in [Some("enter"), None] {
+        let mut rules = Harness::by_name("generic").unwrap().clone();
+        rules.busy.overdue = key.map(|key| key.parse().unwrap());
+        let mut world = World::of(Box::leak(Box::new(rules)));
+        world.output(COMPOSER);
+        world.pass(2000);
+        world.output(WORKING);
+        world.inject("d1");
+        let due = world.now + Duration::from_mins(10);
+        // Whoever works, moves.
+        let tick = |world: &mut World, to: Instant| {
+            while world.now + Duration::from_secs(4) < to {
+                world.now += Duration::from_secs(4);
+                world.output("\x1b7\x1b[1;1Hworking\x1b8");
+            }
+            world.now = to;
+            world.output("\x1b7\x1b[1;1Hworking\x1b8");
+        };
+        tick(&mut world, due - Duration::from_secs(1));
+        assert_eq!(world.times_typed("d1"), 0, "{key:?}");
+        world.pass(400);
+        let wake = world.desk.wake(world.now).unwrap();
+        assert_eq!(wake == due, key.is_some(), "it sleeps until then, or until the program counts as silent");
+        assert!(wake >= due);
+        tick(&mut world, due);
+        assert_eq!(world.times_typed("d1"), usize::from(key.is_some()));
+    }
+}
+
+#[test]
 fn a_person_at_the_keyboard_comes_first_and_their_words_are_theirs() {
     let mut world = World::ready("generic", COMPOSER);
     world.desk.input(b"half".to_vec(), world.now).unwrap();
@@ -673,4 +705,126 @@ fn a_line_reader_gets_nothing_while_a_person_types() {
     );
     world.pass(8_100);
     assert_eq!(world.times_typed("d1"), 1);
+}
+
+#[test]
+fn of_a_program_that_is_to_end_what_is_half_way_is_finished_and_nothing_is_begun() {
+    let mut world = World::ready("generic", COMPOSER);
+    world.inject("d1");
+    world.inject("d2");
+    world.desk.begin_nothing_new();
+    world.inject("d3");
+    assert_eq!((world.desk.is_moving(world.now), world.desk.queued()), (true, 1));
+    world.echo();
+    world.pass(600);
+    world.output(TAKEN);
+    world.pass(1000);
+    assert_eq!(world.steps("d1").last(), Some(&InjectStep::Proven(Rung::Submitted)));
+    assert!(!world.desk.is_moving(world.now));
+    assert_eq!((world.times_typed("d1"), world.times_typed("d2"), world.times_typed("d3")), (1, 0, 0));
+
+    let mut world = World::ready("plain", "ready");
+    world.reads = false;
+    world.inject("d1");
+    world.desk.begin_nothing_new();
+    assert!(world.desk.is_moving(world.now));
+    world.reads = true;
+    world.pass(10);
+    assert_eq!((world.steps("d1").last(), world.desk.is_moving(world.now)), (Some(&PROVEN), false));
+    world.inject("d2");
+    assert_eq!(world.times_typed("d2"), 0);
+}
+
+#[test]
+fn a_first_task_that_is_not_begun_is_not_typed_into_what_is_to_end() {
+    for (harness, screen) in [("plain", "ready"), ("generic", COMPOSER)] {
+        let mut world = World::new(harness);
+        world.desk.assign("count the boats in the harbour".to_owned(), Whole::Nowhere, world.now);
+        world.desk.begin_nothing_new();
+        world.output(screen);
+        world.pass(2000);
+        assert_eq!((world.typed(), world.desk.is_moving(world.now)), (String::new(), false), "{harness}");
+    }
+}
+
+#[test]
+fn what_somebody_else_must_act_for_or_nobody_takes_is_not_moving() {
+    // A program that does not read.
+    for harness in ["plain", "generic"] {
+        let mut world = World::ready(harness, COMPOSER);
+        world.reads = false;
+        world.inject("d1");
+        assert!(world.desk.is_moving(world.now), "{harness}");
+        world.pass(5_000);
+        assert!(!world.desk.is_moving(world.now), "{harness}");
+    }
+    // One that read it and shows nothing: it would have to be typed again.
+    let mut world = World::ready("generic", COMPOSER);
+    world.inject("d1");
+    world.desk.begin_nothing_new();
+    world.pass(2_500);
+    world.output("\r\n> ");
+    world.pass(60_000);
+    assert_eq!((world.desk.is_moving(world.now), world.times_typed("d1")), (false, 1));
+    // A person types beside it.
+    let mut world = World::ready("generic", COMPOSER);
+    world.inject("d1");
+    world.echo();
+    world.desk.input(b"no".to_vec(), world.now).unwrap();
+    world.turn();
+    assert!(!world.desk.is_moving(world.now));
+    // It is stuck.
+    let mut world = World::ready("generic", COMPOSER);
+    world.inject("d1");
+    world.echo();
+    world.pass(20_000);
+    assert!(world.desk.is_moving(world.now));
+    world.pass(20_000);
+    assert!(!world.desk.is_moving(world.now));
+}
+
+#[test]
+fn what_a_program_throws_away_unread_is_not_typed_again_into_what_is_to_end() {
+    let mut world = World::ready("plain", "ready");
+    world.reads = false;
+    world.inject("d1");
+    world.desk.begin_nothing_new();
+    world.desk.flushed(world.now);
+    world.pass(3000);
+    assert_eq!((world.times_typed("d1"), world.desk.is_moving(world.now)), (1, false));
+    assert_eq!(world.steps("d1").last(), None);
+}
+
+#[test]
+fn a_composer_that_is_cleared_by_the_keys_that_end_its_program_proves_nothing() {
+    let mut world = World::ready("generic", COMPOSER);
+    world.inject("d1");
+    world.echo();
+    world.pass(600);
+    assert!(world.typed.ends_with(b"\r"));
+    world.desk.begin_nothing_new();
+    world.desk.conclude();
+    world.desk.strokes([b"\x03".to_vec()].into_iter()).unwrap();
+    world.output(TAKEN);
+    world.pass(5000);
+    assert_eq!(world.steps("d1").last(), Some(&InjectStep::Reached(Rung::Landed)));
+    assert!(world.typed.ends_with(b"\r\x03"), "and nothing more is pressed");
+    assert_eq!(world.desk.wake(world.now), None);
+}
+
+#[test]
+fn a_new_life_of_the_worker_finishes_what_the_child_has_although_it_is_to_end() {
+    let mut world = World::ready("generic", COMPOSER);
+    world.inject("d1");
+    world.echo();
+    world.desk.begin_nothing_new();
+    world.desk.begin_next_life();
+    world.inject_with("d1", Some(Rung::Landed));
+    world.inject("d2");
+    assert!(world.desk.is_moving(world.now));
+    world.pass(600);
+    world.output(TAKEN);
+    world.pass(500);
+    assert_eq!(world.steps("d1").last(), Some(&InjectStep::Proven(Rung::Submitted)));
+    assert_eq!((world.times_typed("d1"), world.times_typed("d2")), (1, 0));
 }

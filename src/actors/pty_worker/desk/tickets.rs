@@ -1,6 +1,8 @@
 //! What the desk has been given to type, and what it says of each to whoever gave it.
 
-use super::{Desk, Effect, Lane, PROVEN_KEPT, STUCK_ROWS, TASK};
+use std::time::Instant;
+
+use super::{Desk, Effect, Lane, PROVEN_KEPT, STUCK_ROWS, TASK, closing::Closing};
 use crate::{
     actors::pty_worker::{
         frame::{Frame, Framing, Hints, Whole},
@@ -21,6 +23,16 @@ pub(super) struct Ticket {
     pub(super) redelivered: bool,
     /// Where its body is, if that is too long to be typed.
     pub(super) whole: Whole,
+    /// When it came.
+    pub(super) since: Instant,
+}
+
+/// The first task, until it is in.
+#[derive(Clone, Debug)]
+pub(super) struct Task {
+    text: String,
+    whole: Whole,
+    since: Instant,
 }
 
 /// What is to be typed.
@@ -32,18 +44,19 @@ pub(super) enum Text {
 
 impl Ticket {
     /// What the choice of the next text goes by.
-    pub(super) fn waiting(&self) -> Waiting {
+    pub(super) fn waiting(&self, now: Instant) -> Waiting {
         let (task, bytes) = match &self.text {
             Text::Message(note) => (false, note.body.len()),
             Text::Task(task) => (true, task.len()),
         };
-        Waiting { steers: self.mode == Mode::Steer, task, again: self.redelivered, bytes }
+        let (steers, again) = (self.mode == Mode::Steer, self.redelivered);
+        Waiting { steers, task, again, bytes, waited: now.saturating_duration_since(self.since) }
     }
 }
 
 impl Desk {
     /// A message is handed over, with the place of its body if that is too long to be typed.
-    pub(crate) fn inject(&mut self, inject: Inject, whole: Whole) {
+    pub(crate) fn inject(&mut self, inject: Inject, whole: Whole, now: Instant) {
         let Inject { delivery_id: id, attempt, mode, note, reached, redelivered, marked: _ } = inject;
         if let Some(ticket) = self.tickets.get_mut(&id) {
             if attempt < ticket.attempt {
@@ -57,24 +70,24 @@ impl Desk {
         if let Some(rung) = proven {
             return self.effects.push(Effect::Report { id, attempt, step: InjectStep::Proven(rung) });
         }
-        self.hold(id, Ticket { attempt, mode, text: Text::Message(note), redelivered, whole }, reached);
+        let text = Text::Message(note);
+        self.hold(id, Ticket { attempt, mode, text, redelivered, whole, since: now }, reached);
     }
 
     /// Gives the agent its first task: typed before every message that is not under way.
-    pub(crate) fn assign(&mut self, task: String, whole: Whole) {
-        self.task = Some((task, whole));
+    pub(crate) fn assign(&mut self, text: String, whole: Whole, now: Instant) {
+        self.task = Some(Task { text, whole, since: now });
         self.offer_task();
     }
 
     /// No cursor hands the task over again, so whatever makes the desk forget it is followed by this.
     pub(super) fn offer_task(&mut self) {
         let id = DeliveryId::from(TASK);
-        if let Some((task, whole)) = self.task.clone()
+        if let Some(Task { text, whole, since }) = self.task.clone()
             && !self.tickets.contains_key(&id)
         {
-            let ticket =
-                Ticket { attempt: 0, mode: Mode::Wait, text: Text::Task(task), redelivered: false, whole };
-            self.hold(id, ticket, None);
+            let (mode, text) = (Mode::Wait, Text::Task(text));
+            self.hold(id, Ticket { attempt: 0, mode, text, redelivered: false, whole, since }, None);
         }
     }
 
@@ -83,6 +96,9 @@ impl Desk {
             Lane::Composer(lane) => lane.was_sent(&id) || lane.has_begun(&id),
             Lane::Plain(_) => false,
         };
+        if !may_have_it && self.closing != Closing::No {
+            return;
+        }
         if !may_have_it && reached >= Some(Rung::Landed) {
             // Not by this child: it stood in the composer of one that has ended.
             let reason = "it stood in the composer of an earlier process of this agent, which has ended";

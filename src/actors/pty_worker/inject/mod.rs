@@ -287,6 +287,18 @@ impl Injection {
         self.wants_record && self.is_done() && self.rung == Rung::Submitted
     }
 
+    /// True while it comes to its proof by itself: the child has, or is being given, its text, and nobody else must
+    /// act first.
+    pub(super) fn is_moving(&self, now: Instant) -> bool {
+        let is_half_way = !matches!(self.phase, Phase::Gate | Phase::Done);
+        is_half_way && !self.yields && !self.stuck && !self.is_ignored(now)
+    }
+
+    /// No better proof will come than the one that was seen: the text was submitted, and its record waited for.
+    pub(super) fn conclude(&mut self) -> Option<InjectStep> {
+        (self.phase == Phase::Record).then(|| self.submitted())
+    }
+
     /// True when the kernel took the text long ago and the child has not read it.
     pub(super) fn is_ignored(&self, now: Instant) -> bool {
         self.phase == Phase::Consume && self.since + super::plain::NOT_READING <= now
@@ -563,9 +575,13 @@ impl Injection {
     }
 
     fn finish_submitted(&mut self, acts: &mut Vec<Act>) {
+        acts.push(Act::Say(self.submitted()));
+    }
+
+    fn submitted(&mut self) -> InjectStep {
         self.rung = Rung::Submitted;
         self.phase = Phase::Done;
-        acts.push(Act::Say(InjectStep::Proven(Rung::Submitted)));
+        InjectStep::Proven(Rung::Submitted)
     }
 
     fn fail(&mut self, reason: &str, landed: bool, acts: &mut Vec<Act>) {

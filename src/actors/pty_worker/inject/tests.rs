@@ -400,6 +400,22 @@ fn what_was_submitted_counts_where_no_record_shows_it() {
 }
 
 #[test]
+fn what_was_submitted_counts_at_the_end_and_nothing_less_does() {
+    let mut rig = of_otter(Way::Rest);
+    rig.gate = Gate::Open;
+    rig.type_text();
+    assert_eq!((rig.injection.conclude(), rig.injection.is_moving(rig.now)), (None, true), "it stands there");
+    rig.pass(400);
+    assert_eq!(rig.injection.conclude(), None, "Enter was pressed, and it stands there");
+    rig.output("\r\n\r\n> ");
+    rig.look();
+    rig.pass(100);
+    assert!(rig.injection.is_moving(rig.now), "its record may still come");
+    assert_eq!(rig.injection.conclude(), Some(InjectStep::Proven(Rung::Submitted)));
+    assert_eq!((rig.injection.conclude(), rig.injection.is_moving(rig.now)), (None, false));
+}
+
+#[test]
 fn a_persons_words_are_never_submitted_with_ours() {
     let mut rig = Rig::new();
     rig.type_text();
@@ -463,6 +479,7 @@ fn behind_a_dialog_nothing_is_pressed_typed_again_or_called_done() {
         rig.pass(60_000);
         rig.look();
         assert_eq!(rig.acts[acts..], [Act::Say(InjectStep::Waiting(DIALOG.into()))], "{phase:?}");
+        assert!(!rig.injection.is_moving(rig.now), "{phase:?}: somebody else must act");
         rig.dialog = false;
         rig.gate = Gate::Open;
         rig.screen.feed(b"\x1b[2J\x1b[H");
