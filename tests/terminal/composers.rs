@@ -34,6 +34,11 @@ fn utf8_split_takes_every_message_byte_by_byte() {
 }
 
 #[test]
+fn prompt_rows_takes_every_message_with_its_prompt_before_each_row() {
+    takes_three("prompt_rows");
+}
+
+#[test]
 fn prints_slash_exit_lives_on_and_takes_the_next_message() {
     takes_three("prints_slash_exit");
 }

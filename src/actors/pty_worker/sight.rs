@@ -1,6 +1,9 @@
 //! Where our text stands on the screen: in the composer, somewhere else, or nowhere.
 //!
-//! A composer folds text, frames it and indents it, so texts are compared without blanks and vertical borders.
+//! A composer folds text, frames it and indents it, so texts are compared without blanks and vertical borders. Some
+//! (prompt_toolkit's) put their prompt before each row: what stands before our text's end may stand before its other
+//! rows too.
+//!
 //! With a visible cursor, text stands in the composer when it ends where the cursor is. A program that hides
 //! the cursor draws its own: there, text stands in the composer when it is the lowest one on the screen, and
 //! it has left when it has moved away from the bottom or is gone.
@@ -15,6 +18,8 @@ const HIDDEN_ROWS: u16 = 16;
 /// The lower border of a composer and what stands below it. A text that was submitted has at least a whole composer
 /// below it.
 const FRAME_ROWS: usize = 4;
+/// The longest prompt that stands before each row of a composer, in bytes.
+const ROW_PROMPT_MAX: usize = 24;
 
 /// Where the text is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +82,7 @@ impl Trace {
             Place::Composer
         } else if here || (beside > 0 && self.is_followed(screen, beside)) {
             Place::Mixed
-        } else if bare(&screen.plain()).contains(&self.tail) {
+        } else if bare(&screen.plain()).contains(&self.tail) || self.is_behind_prompts(screen) {
             Place::Elsewhere
         } else {
             Place::Nowhere
@@ -86,6 +91,9 @@ impl Trace {
 
     fn ends_at_cursor(&self, screen: &Screen, blank_rows: usize) -> bool {
         let mut rows = screen.rows_to_cursor();
+        if self.is_continued(&rows, blank_rows) {
+            return true;
+        }
         let mut blank = 0;
         while rows.last().is_some_and(|row| bare(row).is_empty()) {
             if blank == blank_rows || rows.last().is_some_and(|row| row.contains(is_horizontal)) {
@@ -94,16 +102,75 @@ impl Trace {
             blank += 1;
             rows.pop();
         }
-        let last = rows.last().map(|row| bare(row)).unwrap_or_default();
-        let text: String = rows.iter().map(|row| bare(row)).collect();
-        text.ends_with(&self.tail) || self.marks.iter().any(|mark| last.contains(mark))
+        let rows: Vec<_> = rows.iter().map(|row| bare(row)).collect();
+        let last = rows.last().map_or("", String::as_str);
+        rows.concat().ends_with(&self.tail)
+            || self.row_prompt(&rows).is_some()
+            || self.marks.iter().any(|mark| last.contains(mark))
+    }
+
+    /// What stands before the end of our text, when that is the end of these rows and the same stands before each other
+    /// row that it is seen by.
+    fn row_prompt<'a>(&self, rows: &'a [String]) -> Option<&'a str> {
+        let last = rows.last()?;
+        let equal =
+            last.chars().rev().zip(self.text.chars().rev()).take_while(|(one, two)| one == two).count();
+        let ours = last.char_indices().rev().take(equal);
+        let prompts = ours.map(|(at, _)| &last[..at]).filter(|prompt| !prompt.is_empty());
+        // The text itself may have a prompt's sign before that row.
+        prompts.filter(|prompt| prompt.len() <= ROW_PROMPT_MAX).find(|prompt| self.is_behind(prompt, rows))
+    }
+
+    /// True when it is the end of these rows, each of which begins with this prompt.
+    fn is_behind(&self, prompt: &str, rows: &[String]) -> bool {
+        let mut seen = String::new();
+        for row in rows.iter().rev().map_while(|row| row.strip_prefix(prompt)) {
+            seen.insert_str(0, row);
+            if seen.ends_with(&self.tail) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// True when all of it that the screen has room for stands behind a prompt in more than one row, and below it so
+    /// many rows at most that the prompt alone stands in.
+    fn is_continued(&self, rows: &[String], prompt_rows: usize) -> bool {
+        let mut rows = rows.iter().rev().map(|row| bare(row)).peekable();
+        let Some(prompt) = rows.peek().cloned().filter(|row| (1..=ROW_PROMPT_MAX).contains(&row.len()))
+        else {
+            return false;
+        };
+        let mut below = 0;
+        while rows.next_if_eq(&prompt).is_some() {
+            below += 1;
+        }
+        let (mut seen, mut count) = (String::new(), 0);
+        for row in rows {
+            let Some(row) = row.strip_prefix(&prompt) else { return false };
+            seen.insert_str(0, row);
+            count += 1;
+            if seen.len() >= self.text.len() {
+                break;
+            }
+        }
+        below <= prompt_rows && count > 1 && self.text.ends_with(&seen)
+    }
+
+    /// True when it ends in any row, with a prompt before each of its rows.
+    fn is_behind_prompts(&self, screen: &Screen) -> bool {
+        let rows: Vec<_> = screen.rows(Region::All).iter().map(|row| bare(row)).collect();
+        (1..=rows.len()).any(|end| self.row_prompt(&rows[..end]).is_some())
     }
 
     /// True when nothing but the prompt stands before ours, and nothing after it.
     fn is_alone(&self, screen: &Screen) -> bool {
+        self.views(screen).iter().any(|rows| self.is_alone_in(rows, screen))
+    }
+
+    fn is_alone_in(&self, rows: &[String], screen: &Screen) -> bool {
         let visible = screen.cursor_visible();
-        let rows = if visible { screen.rows_to_cursor() } else { screen.rows(Region::Bottom(HIDDEN_ROWS)) };
-        let (text, ends) = joined(&rows);
+        let (text, ends) = joined(rows);
         let ours = |wanted: &String| text.rfind(wanted.as_str()).map(|from| (from, from + wanted.len()));
         let whole = ours(&self.text);
         let Some((from, to)) = whole.or_else(|| self.marks.iter().find_map(ours)) else { return false };
@@ -121,12 +188,35 @@ impl Trace {
     /// True when no more follows ours up to the cursor, or in its row, than a person has typed.
     fn is_followed(&self, screen: &Screen, beside: usize) -> bool {
         let visible = screen.cursor_visible();
-        let rows = if visible { screen.rows_to_cursor() } else { screen.rows(Region::Bottom(HIDDEN_ROWS)) };
-        let (text, ends) = joined(&rows);
+        self.views(screen).iter().any(|rows| self.is_followed_in(rows, visible, beside))
+    }
+
+    fn is_followed_in(&self, rows: &[String], visible: bool, beside: usize) -> bool {
+        let (text, ends) = joined(rows);
         let Some(to) = text.rfind(&self.tail).map(|at| at + self.tail.len()) else { return false };
         let end = if visible { Some(text.len()) } else { ends.iter().copied().find(|end| to <= *end) };
         let after = text.get(to..end.unwrap_or(to)).unwrap_or_default();
         !after.is_empty() && after.len() <= beside
+    }
+
+    /// The rows in which a composer may be: as they are, and without what stands before each row of it but the first.
+    fn views(&self, screen: &Screen) -> [Vec<String>; 2] {
+        if !screen.cursor_visible() {
+            return [screen.rows(Region::Bottom(HIDDEN_ROWS)), Vec::new()];
+        }
+        let rows = screen.rows_to_cursor();
+        let bare: Vec<_> = rows.iter().map(|row| bare(row)).collect();
+        let mut inner = bare.clone();
+        if !self.prompt.is_empty() {
+            for (row, pair) in inner.iter_mut().skip(1).zip(bare.windows(2)) {
+                if let (true, Some(rest)) =
+                    (pair[0].starts_with(&self.prompt), pair[1].strip_prefix(&self.prompt))
+                {
+                    rest.clone_into(row);
+                }
+            }
+        }
+        [rows, inner]
     }
 
     /// Before anybody has pressed anything: a text that has moved by no more than what stands below a composer was
@@ -185,13 +275,13 @@ fn joined(rows: &[String]) -> (String, Vec<usize>) {
 }
 
 /// Text without what a composer adds (blanks, borders, a drawn cursor) and without what the screen shows
-/// otherwise: the character that stands for one that must not be typed.
+/// otherwise: the character that stands for one that must not be typed, and a tab that is drawn as `^I`.
 fn bare(text: &str) -> String {
     let is_text = |c: &char| {
         let is_drawn = c.is_whitespace() || is_vertical(*c) || is_horizontal(*c);
         !is_drawn && *c != char::REPLACEMENT_CHARACTER
     };
-    text.chars().filter(is_text).collect()
+    text.replace("^I", "").chars().filter(is_text).collect()
 }
 
 fn is_vertical(c: char) -> bool {
@@ -227,6 +317,40 @@ mod tests {
         assert_eq!(trace().place(&screen(boxed), 0, 0), Place::Composer);
         let pasted = "> [Pasted text #1 +30 lines]";
         assert_eq!(trace().place(&screen(pasted), 0, 0), Place::Composer);
+    }
+
+    #[test]
+    fn text_is_found_where_the_prompt_stands_before_each_of_its_rows() {
+        for (prompt, text) in [
+            ("> ", "[relay DM from Alice · msg 1]\nyes\n\nor no"),
+            ("> ", "a <b>\n> or no"),
+            ("ask> ", "[relay DM from Alice · msg 1]\nyes>\nor no>"),
+            ("> ", "[relay DM from Alice · msg 1]\n\tif so:\n\t\tno"),
+        ] {
+            let drawn = text.replace('\t', "^I").replace('\n', &format!("\r\n{prompt}"));
+            let mut trace = Trace::new(text, &[]);
+            trace.note_before(&screen(prompt));
+            let mut place = |bytes: &str, presses, beside| trace.place(&screen(bytes), presses, beside);
+            assert_eq!(place(&format!("{prompt}{drawn}"), 0, 0), Place::Composer, "{text}");
+            assert_eq!(place(&format!("{prompt}{drawn}"), 0, 1), Place::Composer, "{text}");
+            assert_eq!(place(&format!("{prompt}{drawn} hm"), 0, 3), Place::Mixed, "{text}");
+            assert_eq!(place(&format!("{prompt}oh {drawn}"), 0, 3), Place::Mixed, "{text}");
+            assert_eq!(
+                place(&format!("{prompt}{drawn}\r\nso be it\r\n{prompt}"), 1, 0),
+                Place::Elsewhere,
+                "{text}"
+            );
+            assert_eq!(
+                place(&format!("{prompt}{drawn}\r\nAdd it? [Yes]: "), 1, 0),
+                Place::Elsewhere,
+                "{text}"
+            );
+            assert_eq!(place(prompt, 1, 0), Place::Nowhere, "{text}");
+            let new_line = format!("{prompt}{drawn}\r\n{prompt}");
+            assert_eq!(place(&new_line, 1, 0), Place::Composer, "an Enter that made a new line: {text}");
+        }
+        let silent = "> please look at the failing build\r\n> ";
+        assert_eq!(trace().place(&screen(silent), 1, 0), Place::Elsewhere, "it was one row");
     }
 
     #[test]

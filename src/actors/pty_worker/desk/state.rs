@@ -119,8 +119,8 @@ impl Desk {
     /// in pieces before, and it hears nothing yet.
     pub(super) fn granted_at(&self) -> Option<Instant> {
         let dialog = self.blocked.filter(|_| self.state == AgentState::Blocked)?;
-        let is_open =
-            self.answered != Some(dialog.rule.id.as_str()) && dialog.granted(self.autonomy).is_some();
+        let is_answered = self.answered == Some(dialog.rule.id.as_str());
+        let is_open = !is_answered && self.shut().is_none() && dialog.granted(self.autonomy).is_some();
         self.asked_at.filter(|_| is_open).map(|at| at + HEARS_AFTER)
     }
 
