@@ -42,9 +42,7 @@ impl PtyWorker {
         let Some(live) = &self.live else { return };
         let process = live.process.clone();
         let keep = self.config.spec.process.keep_daemons;
-        let sweep = async move {
-            if keep { Swept::default() } else { pty::sweep(process.spawn_id(), process.pid()).await }
-        };
+        let sweep = async move { if keep { Swept::default() } else { pty::sweep(&process).await } };
         ctx.spawn(sweep.into_actor(self).map(|swept, worker, ctx| worker.bury(swept, ctx)));
     }
 
