@@ -4,12 +4,15 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use relay_broker::{
-    cli::{Cli, install_logging},
+    cli::{self, Cli, install_logging},
     config::Env,
 };
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if cli.is_guard() {
+        return cli::stand_guard().into();
+    }
     let env = Env::of_process();
     install_logging(cli.log_format, cli.default_log_filter(), &env);
     if rustls::crypto::ring::default_provider().install_default().is_err() {

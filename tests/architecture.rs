@@ -257,12 +257,11 @@ fn only_those_who_talk_to_an_engine_know_the_wire() {
 
 #[test]
 fn only_the_worker_knows_the_kernel_and_the_screen() {
-    // The house asks to be a subreaper and sweeps what a killed broker left; who attaches asks for the size of
-    // the terminal in front of them.
-    assert_none(
-        "pty/ is the worker's",
-        only_in("crate::pty", &["pty", "actors/pty_worker", "house", "cli/attach"]),
-    );
+    // The house asks to be a subreaper, starts the guard and sweeps what a killed broker left; the tree hands the
+    // guard on, and `guard` is it; who attaches asks for the size of the terminal in front of them.
+    let places =
+        ["pty", "actors/pty_worker", "actors/supervisor/tree.rs", "house", "cli/attach", "cli/guard.rs"];
+    assert_none("pty/ is the worker's", only_in("crate::pty", &places));
     assert_none("screen/ is the worker's", only_in("crate::screen", &["screen", "actors/pty_worker"]));
 }
 

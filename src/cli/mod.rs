@@ -20,6 +20,7 @@ mod down;
 mod exit;
 mod explain;
 mod find;
+mod guard;
 mod harness;
 mod hold;
 mod init;
@@ -38,6 +39,7 @@ mod ui;
 mod up;
 
 pub use exit::{Exit, Failure};
+pub use guard::run as stand_guard;
 pub use logging::{LogFormat, install as install_logging};
 
 /// Makes this machine a node of a Relaycast workspace: runs coding CLIs, or any command, as agents in
@@ -106,6 +108,9 @@ enum Command {
     Init(init::Args),
     /// Show an agent's screen (the older name of `snapshot`).
     DumpPty(snapshot::DumpArgs),
+    /// End what a killed broker leaves behind; started by the broker.
+    #[command(hide = true)]
+    Guard,
 }
 
 impl Cli {
@@ -116,6 +121,11 @@ impl Cli {
             Command::Up(_) => "info,actix_server=warn,actix_web=warn",
             _ => "warn",
         }
+    }
+
+    /// True for the one that works below a broker, and needs neither a log nor anything else of a client.
+    pub fn is_guard(&self) -> bool {
+        matches!(self.command, Command::Guard)
     }
 
     /// Does what was asked.
@@ -147,6 +157,7 @@ impl Cli {
             Command::Down(args) => down::run(&args, env),
             Command::Harness(args) => harness::run(&args, env),
             Command::Demo(args) => demo::run(&args, env),
+            Command::Guard => Ok(guard::run()),
         }
     }
 }

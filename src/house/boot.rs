@@ -146,7 +146,7 @@ pub(super) async fn boot(
 
 /// Ends what an earlier broker process left behind when it was killed.
 async fn sweep_leftovers(journal: &Journal) {
-    for agent in journal.agents() {
+    for agent in journal.agents().into_iter().filter(|agent| !agent.keep_daemons) {
         let swept = pty::sweep_leftover(&agent.spawn, agent.pid, agent.started).await;
         if swept != pty::Swept::default() {
             warn!(agent = %agent.name, ?swept, "leftovers of a killed broker ended");

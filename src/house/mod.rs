@@ -14,6 +14,7 @@ mod boot;
 mod close;
 
 use std::{
+    path::Path,
     sync::{Arc, OnceLock, atomic::AtomicUsize},
     time::Duration,
 };
@@ -36,7 +37,7 @@ use crate::{
         lifecycle::Shutdown,
         readiness::{Readiness, ReadinessBoard},
     },
-    pty,
+    pty::{self, Guard},
     store::{AgentFiles, Journal},
     supervision::Directory,
 };
@@ -45,7 +46,9 @@ use crate::{
 pub const EXIT_ESCALATED: u8 = 70;
 /// Most pty arbiters; more do not help while one child writes at a time (measured at design).
 const PTY_ARBITERS_MAX: usize = 4;
-/// Between two looks for orphans that agents left to us as their subreaper.
+/// This very program, also when its file was replaced meanwhile (proc(5)).
+const OWN_PROGRAM: &str = "/proc/self/exe";
+/// Between two looks for orphans that agents left to us as their subreaper, and after the guard.
 const REAP_EVERY: Duration = Duration::from_secs(5);
 
 /// Where the local API listens.
@@ -145,6 +148,7 @@ async fn live(
     on_listening(&Listening { url: url.clone(), port: http.addr().port(), api_key: config.api.key.clone() })?;
 
     let (endings, mut ending) = mpsc::unbounded_channel();
+    let guard = Guard::start(Path::new(OWN_PROGRAM));
     let arbiters = pty_arbiters();
     let blueprint = Arc::new(Blueprint {
         journal: journal.clone(),
@@ -152,11 +156,12 @@ async fn live(
         stream_wanted: Arc::new(AtomicUsize::new(0)),
         files: files.clone(),
         tools: tool_server(config.mcp),
+        guard: guard.clone(),
         room: Arc::new(Room::default()),
     });
     let handles = arbiters.iter().map(Arbiter::handle).collect();
     let waiting = tree.start(&rooms, blueprint, boot_id, handles, endings);
-    actix_rt::spawn(reap_orphans());
+    actix_rt::spawn(look_after(guard));
 
     // Engine and workspace may take long, or for ever; the house can be ended meanwhile.
     let booted = tokio::select! {
@@ -226,10 +231,11 @@ fn pty_arbiters() -> Vec<Arbiter> {
     (0..count).map(|_| Arbiter::new()).collect()
 }
 
-/// Reaps what agents' orphans leave, for as long as the system runs.
-async fn reap_orphans() {
+/// Reaps what agents' orphans leave, and sees to it that there is a guard, for as long as the system runs.
+async fn look_after(guard: Guard) {
     loop {
         tokio::time::sleep(REAP_EVERY).await;
+        guard.look_after();
         let reaped = pty::reap_adopted();
         if reaped > 0 {
             debug!(reaped, "orphans of agents reaped");

@@ -28,8 +28,12 @@ impl Agent {
     }
 
     pub(super) async fn launch(what: &Launch) -> Result<Self, LaunchError> {
+        Self::guarded(what, &Guard::default()).await
+    }
+
+    pub(super) async fn guarded(what: &Launch, guard: &Guard) -> Result<Self, LaunchError> {
         let (terminal, slave) = Terminal::open(TermSize::default()).unwrap();
-        let process = launch(what, slave).await?;
+        let process = launch(what, slave, guard).await?;
         Ok(Self { terminal, process })
     }
 

@@ -13,8 +13,9 @@ use nix::{
     libc,
     unistd::{AccessFlags, Pid, access},
 };
+use tracing::debug;
 
-use super::{Environment, Process, Slave, process, sys};
+use super::{Environment, Guard, Process, Slave, cgroup, guard::Ward, process, sys};
 use crate::ids::SpawnId;
 
 /// The variable that marks every process of one agent: its descendants inherit it, wherever they flee to.
@@ -71,30 +72,45 @@ pub enum LaunchError {
     Io(String),
 }
 
-/// Starts a child as the leader of a new session on this terminal, and returns when its program runs.
+/// Starts a child as the leader of a new session on this terminal, and returns when its program runs. From before
+/// the fork to the end of its [`sweep`](super::sweep()) it is under that guard; the default one lets it be.
 ///
 /// Must be called on a thread that lives as long as the process, see [`super`]: the child is killed when
 /// that thread ends.
 ///
 /// # Errors
 /// [`LaunchError`]; nothing is left behind then.
-pub async fn launch(launch: &Launch, slave: Slave) -> Result<Process, LaunchError> {
+pub async fn launch(launch: &Launch, slave: Slave, guard: &Guard) -> Result<Process, LaunchError> {
     check_cwd(&launch.cwd)?;
     let path = find_program(launch)?;
+    let ward = guard.take(&launch.spawn_id);
     let mut pause = BUSY_PAUSE;
+    let mut started = start(launch, &path, &slave, &ward);
     for _ in 0..BUSY_RETRIES {
-        match start(launch, &path, &slave) {
+        match &started {
             Err(e) if e.raw_os_error() == Some(libc::ETXTBSY) => {
                 tokio::time::sleep(pause).await;
                 pause *= 2;
+                started = start(launch, &path, &slave, &ward);
             }
-            done => return done.map_err(|e| refused(launch, &e)),
+            _ => break,
         }
     }
-    start(launch, &path, &slave).map_err(|e| refused(launch, &e))
+    match started {
+        Ok(process) => {
+            if let Some(leader) = process.leader() {
+                ward.has_leader(leader);
+            }
+            Ok(process)
+        }
+        Err(e) => {
+            ward.never_began();
+            Err(refused(launch, &e))
+        }
+    }
 }
 
-fn start(launch: &Launch, path: &Path, slave: &Slave) -> io::Result<Process> {
+fn start(launch: &Launch, path: &Path, slave: &Slave, ward: &Ward) -> io::Result<Process> {
     let [stdin, stdout, stderr] = slave.stdio()?;
     let mut command = Command::new(path);
     command
@@ -107,11 +123,16 @@ fn start(launch: &Launch, path: &Path, slave: &Slave) -> io::Result<Process> {
         .stdin(stdin)
         .stdout(stdout)
         .stderr(stderr);
+    match ward.group().map(cgroup::entrance) {
+        Some(Ok(procs)) => sys::move_into(&mut command, procs),
+        Some(Err(error)) => debug!(%error, "an agent is not in its cgroup"),
+        None => {}
+    }
     sys::lead_a_session(&mut command);
     let mut held = process::held();
     let mut child = command.spawn()?;
     let pid = child.id().cast_signed();
-    match Process::adopt(Pid::from_raw(pid), launch.spawn_id.clone()) {
+    match Process::adopt(Pid::from_raw(pid), ward.clone()) {
         Ok(process) => {
             held.insert(pid);
             Ok(process)

@@ -17,8 +17,8 @@ pub(super) fn own_memory() -> Option<u64> {
     kib_line(&fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")
 }
 
-/// How often the kernel has killed in this process's control group, which its agents share, for want of memory.
-/// `None` outside of a group that counts.
+/// How often the kernel has killed for want of memory in this process's control group, where its agents are, or
+/// in groups below it. `None` outside of a group that counts.
 pub fn oom_kills() -> Option<u64> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
     let group = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;

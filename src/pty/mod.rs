@@ -2,8 +2,9 @@
 //! is an agent, holds a PTY master or reads an exit status, so that a keeper process can do it later.
 //!
 //! ```text
-//! Terminal::open -> (Terminal, Slave) ; launch(Launch, Slave) -> Process
+//! Terminal::open -> (Terminal, Slave) ; launch(Launch, Slave, Guard) -> Process
 //! Process::exited -> ExitStatus        ; ladder -> Process::signal_groups -> sweep
+//! the broker is killed                 ; Guard -> sweep
 //! ```
 //!
 //! Linux alone (5.4 and later): peers by `TIOCGPTPEER`, exits by pidfd, escapees by `/proc` and a child
@@ -15,9 +16,11 @@ compile_error!(
     "relay-broker runs agents on Linux alone: pidfd, TIOCGPTPEER and /proc have no equal elsewhere"
 );
 
+mod cgroup;
 mod env;
 #[cfg(test)]
 mod fixture;
+mod guard;
 pub mod ladder;
 mod launch;
 mod memory;
@@ -27,6 +30,7 @@ mod sys;
 mod terminal;
 
 pub use env::{Environment, clean_env};
+pub use guard::{Guard, stand_guard};
 pub use launch::{Launch, LaunchError, SPAWN_ID_VAR, launch};
 pub use memory::{oom_kills, peak_memory};
 pub use nix::{sys::signal::Signal, unistd::Pid};

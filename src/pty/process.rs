@@ -15,7 +15,7 @@ use nix::{
 };
 use tokio::io::unix::AsyncFd;
 
-use super::{Terminal, memory, sys};
+use super::{Terminal, guard::Ward, memory, sweep::Leader, sys};
 use crate::ids::SpawnId;
 
 /// The children whose exit status belongs to a [`Process`]. A broker that is a child subreaper has other
@@ -75,7 +75,9 @@ impl From<sys::RawExit> for ExitStatus {
 /// [`reap_adopted`](super::reap_adopted) does the latter.
 pub struct Process {
     pid: Pid,
-    spawn_id: SpawnId,
+    /// Nothing where `/proc` shows no processes.
+    leader: Option<Leader>,
+    ward: Ward,
     pidfd: AsyncFd<OwnedFd>,
     exit: OnceLock<ExitStatus>,
     /// What the broker had of memory when it was forked, in bytes.
@@ -86,11 +88,12 @@ pub struct Process {
 
 impl Process {
     /// Takes over a child that was just forked by this thread and is already on the list of held ones.
-    pub(super) fn adopt(pid: Pid, spawn_id: SpawnId) -> io::Result<Self> {
+    pub(super) fn adopt(pid: Pid, ward: Ward) -> io::Result<Self> {
         let pidfd = sys::watch(sys::pidfd_open(pid.as_raw())?)?;
         Ok(Self {
             pid,
-            spawn_id,
+            leader: Leader::of(pid.as_raw()),
+            ward,
             pidfd,
             exit: OnceLock::new(),
             begun_with: memory::own_memory(),
@@ -105,7 +108,15 @@ impl Process {
 
     /// The mark in its environment, by which its descendants are found.
     pub fn spawn_id(&self) -> &SpawnId {
-        &self.spawn_id
+        self.ward.spawn_id()
+    }
+
+    pub(super) fn leader(&self) -> Option<Leader> {
+        self.leader
+    }
+
+    pub(super) fn ward(&self) -> &Ward {
+        &self.ward
     }
 
     /// How it ended, if it has. Does not wait.
@@ -209,7 +220,7 @@ mod tests {
     use crate::pty::{
         fixture::{Agent, alone, ended, is_alone, pid_after, within},
         ladder::{Ladder, Next, Policy, Step},
-        sweep,
+        sweep_leftover,
     };
 
     #[tokio::test]
@@ -338,7 +349,7 @@ mod tests {
         assert!(ended(agent).await);
 
         // The parent-death signal reaches the agent alone; its mark outlives the broker.
-        let swept = sweep(&spawn_id, Pid::from_raw(agent)).await;
+        let swept = sweep_leftover(&spawn_id, agent.cast_unsigned(), 0).await;
         assert_eq!(swept.killed, [child.cast_unsigned()]);
         assert!(ended(child).await);
     }

@@ -1,20 +1,23 @@
 //! What an agent leaves behind: processes that fled its groups, and zombies nobody waits for.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::{self, Read},
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use nix::{
+    errno::Errno,
     libc,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     unistd::{Pid, getpid, getsid},
 };
+use tracing::{debug, error};
 
-use super::{SPAWN_ID_VAR, process, sys};
+use super::{Process, SPAWN_ID_VAR, cgroup, process, sys};
 use crate::ids::SpawnId;
 
 /// A killed process may have forked a moment before, so one look is not enough; a tree that keeps ahead of
@@ -27,9 +30,6 @@ const SWEEP_TIME: Duration = Duration::from_secs(1);
 /// How much of a process's environment is searched for the mark. The kernel allows more; who has more than
 /// this is found by session or descent.
 const ENVIRON_MAX: u64 = 1024 * 1024;
-
-/// No process has such a session.
-const NO_SESSION: i32 = -1;
 
 /// What a sweep did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,22 +49,26 @@ pub fn become_subreaper() -> io::Result<()> {
     nix::sys::prctl::set_child_subreaper(true).map_err(Into::into)
 }
 
-/// Kills every process of an agent that has ended: those that carry its mark, those of its session, and
-/// their descendants. Takes a second at the most, on a blocking thread; 3 ms when there is nobody among a
-/// hundred processes. A broker that finds the marks of an earlier life may sweep those too.
+/// Kills every process of an agent that has ended: those in its cgroup, where it has one, those that carry its
+/// mark, those of its session, and their descendants. Takes a second at the most, on a blocking thread; 3 ms
+/// when there is nobody among a hundred processes.
 ///
-/// Out of reach are processes of another user, and a process that gave up mark, session and parent alike
-/// (`env -i setsid`, forked twice); only a cgroup of its own could hold that one.
-pub async fn sweep(spawn_id: &SpawnId, session: Pid) -> Swept {
-    sweep_on_a_thread(Sweep { mark: mark(spawn_id), session: session.as_raw() }).await
+/// Out of reach, without a cgroup, are processes of another user, and one that gave up mark, session and parent
+/// alike (`env -i setsid`, forked twice).
+pub async fn sweep(process: &Process) -> Swept {
+    let ward = process.ward();
+    let agents = BTreeMap::from([(ward.spawn_id().clone(), process.leader())]);
+    let swept = sweep_on_a_thread(Sweep::of(&agents, ward.group())).await;
+    ward.is_over();
+    swept
 }
 
 /// The same for an agent of an earlier broker process, whose leader may be long gone and its number another's:
 /// its session counts only while `/proc` still shows the leader that was started at that tick.
 pub async fn sweep_leftover(spawn_id: &SpawnId, leader: u32, started: u64) -> Swept {
-    let same = start_tick(leader) == Some(started);
-    let session = if same { leader.cast_signed() } else { NO_SESSION };
-    sweep_on_a_thread(Sweep { mark: mark(spawn_id), session }).await
+    let leader = Leader { pid: leader.cast_signed(), started };
+    let leader = (Leader::of(leader.pid) == Some(leader)).then_some(leader);
+    sweep_on_a_thread(Sweep::of(&BTreeMap::from([(spawn_id.clone(), leader)]), None)).await
 }
 
 /// When the kernel started a process, in clock ticks since boot; `None` when there is none of that number.
@@ -72,11 +76,16 @@ pub fn start_tick(pid: u32) -> Option<u64> {
     inspect(pid.cast_signed()).map(|found| found.started)
 }
 
+/// True while the process that was started at that tick is no zombie.
+pub(super) fn lives(pid: u32, started: u64) -> bool {
+    inspect(pid.cast_signed()).is_some_and(|found| found.started == started && !found.zombie)
+}
+
 async fn sweep_on_a_thread(sweep: Sweep) -> Swept {
     match tokio::task::spawn_blocking(move || sweep.run()).await {
         Ok(swept) => swept,
-        Err(error) => {
-            tracing::error!(%error, "sweep did not run");
+        Err(failure) => {
+            error!(error = %failure, "sweep did not run");
             Swept::default()
         }
     }
@@ -106,15 +115,42 @@ fn reap_unheld(child: sys::Child<'_>, pid: i32) -> bool {
     !held.contains(&pid) && matches!(sys::reap(child), Ok(Some(_)))
 }
 
-struct Sweep {
-    mark: Vec<u8>,
-    session: i32,
+/// The first process of an agent, whose pid is its session, too. The start tick tells it from a later one with
+/// its pid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Leader {
+    pub(super) pid: i32,
+    pub(super) started: u64,
+}
+
+impl Leader {
+    /// The process that has this pid now.
+    pub(super) fn of(pid: i32) -> Option<Self> {
+        inspect(pid).map(|found| Self { pid, started: found.started })
+    }
+}
+
+/// Whom to kill.
+pub(super) struct Sweep {
+    marks: BTreeSet<Vec<u8>>,
+    leaders: Vec<Leader>,
+    /// A cgroup that goes whole.
+    group: Option<PathBuf>,
 }
 
 impl Sweep {
-    fn run(&self) -> Swept {
+    /// Everything of these agents, each with its leader where that is known, and all of a cgroup.
+    pub(super) fn of(agents: &BTreeMap<SpawnId, Option<Leader>>, group: Option<&Path>) -> Self {
+        Self {
+            marks: agents.keys().map(mark).collect(),
+            leaders: agents.values().flatten().copied().collect(),
+            group: group.map(Path::to_owned),
+        }
+    }
+
+    pub(super) fn run(&self) -> Swept {
         let end = Instant::now() + SWEEP_TIME;
-        let mut killed = BTreeSet::new();
+        let mut killed = self.group.as_deref().map_or_else(BTreeSet::new, |group| end_group(group, end));
         let mut left = BTreeSet::new();
         for _ in 0..ROUNDS {
             left = self.find();
@@ -123,11 +159,7 @@ impl Sweep {
             }
             let dying: Vec<_> = left.iter().filter_map(|found| Some((found.pid, kill(found)?))).collect();
             killed.extend(dying.iter().map(|(pid, _)| *pid));
-            for (pid, pidfd) in &dying {
-                if wait_until(pidfd, end) {
-                    reap_unheld(sys::Child::ByFd(pidfd.as_fd()), *pid);
-                }
-            }
+            bury(&dying, end);
         }
         // A marked child of a child that we have just killed is a zombie of ours by now.
         reap_adopted();
@@ -136,21 +168,49 @@ impl Sweep {
         Swept { killed: killed.into_iter().map(unsigned).collect(), left }
     }
 
-    /// The living processes of the agent.
+    /// The living processes of the agents that their marks, sessions or parents show.
     fn find(&self) -> BTreeSet<Found> {
         let me = getpid().as_raw();
         let all: Vec<_> = processes().into_iter().filter(|found| found.pid > 1 && found.pid != me).collect();
         // A session's number is free once all of it is gone, and then a stranger may lead one with it.
-        let stranger = |found: &Found| found.pid == self.session && !found.zombie && !self.marked(found.pid);
-        let session = (!all.iter().any(stranger)).then_some(self.session);
-        family(&all, |found| Some(found.session) == session || self.marked(found.pid))
+        let stranger = |leader: &Leader| {
+            all.iter().any(|found| found.pid == leader.pid && found.started != leader.started)
+        };
+        let leaders = self.leaders.iter().filter(|leader| !stranger(leader));
+        let sessions: BTreeSet<i32> = leaders.map(|leader| leader.pid).collect();
+        family(&all, |found| sessions.contains(&found.session) || self.marked(found.pid))
     }
 
     fn marked(&self, pid: i32) -> bool {
         let mut environ = Vec::new();
         let Ok(file) = fs::File::open(format!("/proc/{pid}/environ")) else { return false };
         file.take(ENVIRON_MAX).read_to_end(&mut environ).is_ok()
-            && environ.split(|byte| *byte == 0).any(|variable| variable == self.mark)
+            && environ.split(|byte| *byte == 0).any(|variable| self.marks.contains(variable))
+    }
+}
+
+/// Ends a cgroup; those who were killed.
+fn end_group(group: &Path, end: Instant) -> BTreeSet<i32> {
+    let hold = |pid: i32| Some((pid, sys::pidfd_open(pid).ok()?));
+    let dying: Vec<_> = cgroup::members(group).into_iter().filter_map(hold).collect();
+    if let Err(error) = cgroup::kill(group) {
+        // What is in it is found by its marks, as far as it carries them.
+        debug!(%error, group = %group.display(), "a cgroup cannot be killed");
+        return BTreeSet::new();
+    }
+    bury(&dying, end);
+    if let Err(error) = cgroup::clear(group, end) {
+        debug!(%error, group = %group.display(), "a cgroup is left");
+    }
+    dying.into_iter().map(|(pid, _)| pid).collect()
+}
+
+/// Waits for the ends of those who were killed, and reaps those whom nobody else does.
+fn bury(dying: &[(i32, OwnedFd)], end: Instant) {
+    for (pid, pidfd) in dying {
+        if wait_until(pidfd.as_fd(), PollFlags::POLLIN, end) {
+            reap_unheld(sys::Child::ByFd(pidfd.as_fd()), *pid);
+        }
     }
 }
 
@@ -193,10 +253,17 @@ fn kill(found: &Found) -> Option<OwnedFd> {
     (same && sys::pidfd_signal(pidfd.as_fd(), libc::SIGKILL).is_ok()).then_some(pidfd)
 }
 
-fn wait_until(pidfd: &OwnedFd, end: Instant) -> bool {
-    let left = end.saturating_duration_since(Instant::now());
-    let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
-    poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], timeout).is_ok_and(|ready| ready > 0)
+/// Waits for an event of a descriptor; false when it did not come in time.
+pub(super) fn wait_until(fd: BorrowedFd<'_>, event: PollFlags, end: Instant) -> bool {
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
+        match poll(&mut [PollFd::new(fd, event)], timeout) {
+            // A signal of the broker's that this thread was given to handle.
+            Err(Errno::EINTR) => {}
+            ready => return ready.is_ok_and(|ready| ready > 0),
+        }
+    }
 }
 
 fn processes() -> Vec<Found> {
@@ -274,7 +341,7 @@ mod tests {
         )
         .await;
 
-        let swept = sweep(agent.process.spawn_id(), agent.process.pid()).await;
+        let swept = sweep(&agent.process).await;
 
         assert!(swept.left.is_empty(), "{swept:?}");
         for who in ["nohup", "trap", "setsid", "double", "noenv"] {
@@ -293,7 +360,7 @@ mod tests {
         agent.terminal.try_write(b"\n").unwrap();
         assert_eq!(agent.process.exited().await.code(), Some(6));
 
-        let swept = sweep(agent.process.spawn_id(), agent.process.pid()).await;
+        let swept = sweep(&agent.process).await;
 
         assert_eq!(swept, Swept { killed: vec![fled.cast_unsigned()], left: vec![] });
         assert!(!fs::exists(format!("/proc/{fled}")).unwrap(), "it was killed but not reaped");

@@ -3,16 +3,18 @@
 #![allow(unsafe_code, reason = "ioctls, pidfds, pre_exec and AsyncFd::register have no safe form")]
 
 use std::{
+    ffi::{CStr, CString},
     fs::{File, OpenOptions},
-    io,
+    io::{self, Write},
     os::{
         fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
-        unix::{fs::OpenOptionsExt, process::CommandExt},
+        unix::{ffi::OsStrExt, fs::OpenOptionsExt, process::CommandExt},
     },
+    path::Path,
     process::Command,
 };
 
-use nix::libc;
+use nix::{errno::Errno, libc};
 use tokio::io::unix::AsyncFd;
 
 /// How a child ended, as `waitid` says it.
@@ -200,19 +202,8 @@ pub(super) fn lead_a_session(command: &mut Command) {
         // SAFETY: between fork and exec of a threaded process. Only async-signal-safe system calls on
         // plain values follow: no allocation, no lock, no environment.
         unsafe {
-            checked(libc::setsid())?;
+            begin_a_session()?;
             checked(libc::ioctl(0, libc::TIOCSCTTY, 0))?;
-            // A broker under nohup ignores SIGHUP, and Rust ignores SIGPIPE: exec would pass both on.
-            // SIGKILL, SIGSTOP and the C library's own two refuse, which is fine.
-            for signal in 1..=libc::SIGRTMAX() {
-                libc::signal(signal, libc::SIG_DFL);
-            }
-            let mut none: libc::sigset_t = std::mem::zeroed();
-            libc::sigemptyset(&raw mut none);
-            libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
-            // Descriptors that the broker itself inherited without close-on-exec. Kernels before 5.11 do
-            // not know the flag; all descriptors of our own making are close-on-exec anyway.
-            libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
             checked(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
             // The parent may have died before the line above: then nobody sends that signal.
             if libc::getppid() != parent {
@@ -223,4 +214,85 @@ pub(super) fn lead_a_session(command: &mut Command) {
     };
     // SAFETY: the closure is async-signal-safe, see within.
     unsafe { command.pre_exec(in_child) };
+}
+
+/// Makes the child of this command one that goes on when its parent ends: it leads a session without a
+/// terminal, ignores what would end a broker, and has no inherited descriptor beyond the three.
+pub(super) fn outlive_the_parent(command: &mut Command) {
+    let in_child = || -> io::Result<()> {
+        // SAFETY: as in `lead_a_session`.
+        unsafe {
+            begin_a_session()?;
+            for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+                libc::signal(signal, libc::SIG_IGN);
+            }
+        }
+        Ok(())
+    };
+    // SAFETY: the closure is async-signal-safe, see within.
+    unsafe { command.pre_exec(in_child) };
+}
+
+/// A session of its own, default signals, and descriptors that end with the exec.
+///
+/// # Safety
+/// For the child, between fork and exec. Async-signal-safe.
+unsafe fn begin_a_session() -> io::Result<()> {
+    // SAFETY: only async-signal-safe system calls on plain values.
+    unsafe {
+        checked(libc::setsid())?;
+        // A broker under nohup ignores SIGHUP, and Rust ignores SIGPIPE: exec would pass both on.
+        // SIGKILL, SIGSTOP and the C library's own two refuse, which is fine.
+        for signal in 1..=libc::SIGRTMAX() {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+        // Descriptors that the broker itself inherited without close-on-exec. Kernels before 5.11 do
+        // not know the flag; all descriptors of our own making are close-on-exec anyway.
+        libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
+    }
+    Ok(())
+}
+
+/// Moves the child of this command, before anything else of it happens, into the cgroup whose `cgroup.procs`
+/// this is. A child that may not move stays where it is.
+pub(super) fn move_into(command: &mut Command, procs: File) {
+    let in_child = move || {
+        move_self(&procs).ok();
+        Ok(())
+    };
+    // SAFETY: the closure makes one system call, write(2).
+    unsafe { command.pre_exec(in_child) };
+}
+
+/// Whether a child can be moved into the cgroup whose `cgroup.procs` this is: tried with one that ends before
+/// it becomes a program.
+pub(super) fn try_to_move(procs: File) -> io::Result<()> {
+    let moved = Errno::ECANCELED as i32;
+    let mut command = Command::new("/");
+    let in_child = move || {
+        move_self(&procs)?;
+        Err(io::Error::from_raw_os_error(moved))
+    };
+    // SAFETY: the closure makes one system call, write(2); an error of the system's holds no allocation.
+    unsafe { command.pre_exec(in_child) };
+    match command.spawn() {
+        Err(error) if error.raw_os_error() == Some(moved) => Ok(()),
+        Err(error) => Err(error),
+        Ok(_) => Err(io::Error::other("a directory cannot run")),
+    }
+}
+
+/// `0` stands for whoever writes it (cgroups(7)).
+fn move_self(mut procs: &File) -> io::Result<()> {
+    procs.write_all(b"0")
+}
+
+/// True when a file or directory has an extended attribute of this name.
+pub(super) fn has_attribute(path: &Path, name: &CStr) -> bool {
+    let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return false };
+    // SAFETY: both texts end with NUL; a size of 0 asks for the length alone and writes nothing.
+    unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), std::ptr::null_mut(), 0) >= 0 }
 }

@@ -147,6 +147,9 @@ pub struct LiveAgent {
     /// When the kernel started that process, in clock ticks since boot: tells it from a later process
     /// that was given the same number (field 22 of `/proc/<pid>/stat`).
     pub started: u64,
+    /// What it leaves behind is nobody's to end.
+    #[serde(default)]
+    pub keep_daemons: bool,
     /// The session of its program, once it is known: the record is written again then.
     #[serde(default)]
     pub session: Option<KnownSession>,

@@ -405,6 +405,7 @@ pub(super) mod tests {
                 spawn: SpawnId::from("spawn"),
                 pid: 42,
                 started: 4242,
+                keep_daemons: false,
                 session: None,
             })),
             1 => (0u8..3, 0u8..2).prop_map(|(n, name)| Record::AgentKnown {
@@ -505,6 +506,7 @@ pub(super) mod tests {
                 spawn: SpawnId::from("spawn"),
                 pid: 42,
                 started: 4242,
+                keep_daemons: false,
                 session: Some(session(id)),
             })
         };

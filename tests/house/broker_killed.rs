@@ -1,7 +1,7 @@
 //! The broker dies by SIGKILL in the middle of its work and is started again.
 
 use std::{
-    collections::BTreeSet,
+    fs,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -10,8 +10,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::sys::signal::Signal;
+
 use crate::support::{
-    Chance, House, PATIENCE, Proxy, TestEngine, Verdict, agents, agents::text, expect, figure, until,
+    Chance, House, PATIENCE, Proxy, TestEngine, Verdict, agents,
+    agents::text,
+    expect, figure,
+    processes::{self, signal},
+    until, until_within,
 };
 
 const SENT: usize = 120;
@@ -219,23 +225,133 @@ fn a_kill_at_each_step_of_a_message_loses_nothing_and_repeats_only_what_has_no_p
     eprintln!("{rounds} kills at each step, {repeats} typed twice and marked");
 }
 
+/// Flees in every way that is known, and notes its processes: what nohup shields, what has a session of its own,
+/// what ignores HUP and TERM, what has no mark, and what has neither mark nor session nor parent.
+const FUGITIVES: &str = r#"note='echo "<<$1 $$>>" >> "$0"; exec sleep 1000'
+    nohup sh -c "$note" "$LOG" nohup >/dev/null 2>&1 &
+    setsid sh -c "$note" "$LOG" setsid &
+    sh -c "trap '' HUP TERM; $note" "$LOG" deaf &
+    setsid env -i /bin/sh -c "$note" "$LOG" bare &
+    (setsid env -i /bin/sh -c 'sh -c "$0" "$1" ghost &' "$note" "$LOG" &)
+    trap '' HUP TERM; while :; do sleep 1; done"#;
+const FLED: usize = 5;
+/// From the kill to the end of the last process.
+const GONE_WITHIN: Duration = Duration::from_secs(5);
+
+/// Starts an agent that flees; its processes. Only a cgroup holds the last of its kinds.
+fn fugitives(house: &House, name: &str) -> Vec<u32> {
+    let leader = house.spawn(name, FUGITIVES);
+    let notes = house.notes(name);
+    let has_cgroups = house.log().contains("agents have cgroups of their own");
+    let fled = notes.hears(FLED).into_iter().filter_map(|note| {
+        let (kind, pid) = note.split_once(' ').unwrap();
+        let pid = pid.parse().unwrap();
+        if kind == "ghost" && !has_cgroups {
+            // Nobody could find it: it is no part of the test, and must not outlive it.
+            signal(pid, Signal::SIGKILL);
+            return None;
+        }
+        Some(pid)
+    });
+    fled.chain([leader]).collect()
+}
+
+fn are_gone(what: &str, pids: &[u32]) {
+    until_within(GONE_WITHIN, what, || {
+        let left: Vec<u32> = pids.iter().copied().filter(|pid| processes::runs(*pid)).collect();
+        expect(left.is_empty(), || processes::describe(&left))
+    });
+}
+
 #[test]
-fn the_next_broker_ends_what_a_killed_one_left_behind() {
-    let engine = TestEngine::start();
-    let mut house = House::at(&engine).start();
-    let agent = house.spawn("mule", agents::STUBBORN);
-    until("the agent's daemon runs", || {
-        let running = house.processes().len();
-        expect(running >= 4, || format!("{running} processes"))
-    });
-    let old: BTreeSet<u32> = house.processes().into_iter().collect();
-    assert!(old.contains(&agent));
+fn a_killed_broker_leaves_nothing_behind_although_no_next_one_comes() {
+    let mut house = House::embedded().apart().start();
+    let guard = house.guard();
+    let fled = fugitives(&house, "mule");
+    let mut all = fugitives(&house, "goat");
+    all.extend(fled);
+    assert!(all.iter().all(|pid| processes::runs(*pid)), "too few to mean anything");
+    let began = Instant::now();
     house.kill();
+    are_gone("all that agents have started is gone", &all);
+    let took = began.elapsed();
+    are_gone("the guard is gone", &[guard]);
+    eprintln!("{} processes were gone {took:?} after the kill", all.len());
+}
+
+#[test]
+fn the_guard_has_nothing_of_the_brokers_but_a_pipe() {
+    let house = House::embedded().env("RELAY_BROKER_API_KEY", "br_secret").start();
+    house.listener("alice");
+    let guard = house.guard();
+    let open = processes::descriptors(guard);
+    let pipes = open.iter().filter(|open| open.starts_with("pipe:")).count();
+    let nothing = open.iter().filter(|open| *open == "/dev/null").count();
+    assert_eq!((pipes, nothing, open.len()), (1, 2, 3), "{open:?}");
+    assert_eq!(fs::read(format!("/proc/{guard}/environ")).unwrap(), b"");
+    assert_eq!(processes::threads(guard), 1);
+    for which in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        signal(guard, which);
+    }
+    house.release("alice");
+    assert!(processes::runs(guard));
+    assert_eq!(house.guard(), guard);
+    eprintln!("{} bytes resident", processes::resident(guard));
+}
+
+#[test]
+fn a_guard_that_was_killed_is_replaced_and_the_broker_goes_on() {
+    let mut house = House::embedded().apart().start();
+    let mut all = fugitives(&house, "mule");
+    let old = house.guard();
+    signal(old, Signal::SIGKILL);
+    are_gone("the guard is dead", &[old]);
+    all.extend(fugitives(&house, "goat"));
+    assert_eq!(house.agents().len(), 2);
+    let guard = house.guard();
+    assert_ne!(guard, old);
+    house.kill();
+    are_gone("all that agents have started is gone", &all);
+    are_gone("the guard is gone", &[guard]);
+}
+
+#[test]
+fn the_next_broker_ends_what_a_killed_one_left_behind_together_with_its_guard() {
+    let mut house = House::embedded().apart().start();
+    let all = fugitives(&house, "mule");
+    let guard = house.guard();
+    // So that it cannot start another one.
+    house.signal(Signal::SIGSTOP);
+    signal(guard, Signal::SIGKILL);
+    are_gone("the guard is dead", &[guard]);
+    house.kill();
+    let (leader, fled) = all.split_last().unwrap();
+    are_gone("the program itself is gone", &[*leader]);
+    assert!(fled.iter().all(|pid| processes::runs(*pid)), "somebody else has ended them: nothing is tested");
     house.start_again();
-    until("the old processes are gone", || {
-        let left: Vec<u32> = house.processes().into_iter().filter(|pid| old.contains(pid)).collect();
-        expect(left.is_empty(), || crate::support::processes::describe(&left))
-    });
+    are_gone("the old processes are gone", fled);
     assert_eq!(house.agents(), [""; 0]);
     house.spawn("mule", agents::READER);
+}
+
+#[test]
+fn daemons_that_shall_stay_outlive_a_killed_broker_and_the_start_of_the_next() {
+    let mut house = House::embedded().apart().start();
+    let mut body = house.spawn_request("host", FUGITIVES, &[]);
+    body["keep_daemons"] = true.into();
+    assert_eq!(house.call("POST", "/api/spawn", Some(&body)).status, 200);
+    let daemons: Vec<u32> = house
+        .notes("host")
+        .hears(FLED)
+        .iter()
+        .map(|note| note.split_once(' ').unwrap().1.parse().unwrap())
+        .collect();
+    let guard = house.guard();
+    house.kill();
+    are_gone("the guard is gone", &[guard]);
+    house.start_again();
+    house.spawn("guest", agents::READER);
+    let kept: Vec<_> = daemons.iter().filter(|pid| processes::runs(**pid)).collect();
+    assert_eq!(kept.len(), FLED, "{}", processes::describe(&daemons));
+    daemons.iter().for_each(|pid| signal(*pid, Signal::SIGKILL));
 }

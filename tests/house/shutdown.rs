@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::support::{House, Listener, TestEngine, agents, agents::text, expect, house::nothing_runs, until};
+use crate::support::{
+    House, Listener, TestEngine, agents, agents::text, expect, house::nothing_runs, processes::runs, until,
+};
 
 /// Clients wait this long.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -23,6 +25,7 @@ fn ends_well(ask: impl FnOnce(&House)) {
     });
     let file = house.connection_file();
     assert!(file.exists());
+    let guard = house.guard();
 
     ask(&house);
     let (status, took) = house.ends();
@@ -30,6 +33,7 @@ fn ends_well(ask: impl FnOnce(&House)) {
     assert!(took <= LIMIT, "it took {took:?}");
     assert!(!file.exists(), "connection.json is still there");
     nothing_runs(&house);
+    until("the guard is gone", || expect(!runs(guard), || format!("{guard} runs")));
     until("the engine knows that they are gone", || {
         let known = engine.inventory(&node);
         expect(known.is_empty(), || format!("{known:?}"))

@@ -120,5 +120,10 @@ pub(crate) const STUBBORN: &str =
 
 /// The body of a spawn.
 pub(crate) fn spawn_body(name: &str, script: &str) -> Value {
-    json!({ "name": name, "command": "sh", "args": ["-c", script], "harness": "plain", "channels": ["general"] })
+    // Who is to write down what it has read when the broker is killed must not be ended with it.
+    let keep_daemons = script == SURVIVOR;
+    json!({
+        "name": name, "command": "sh", "args": ["-c", script], "harness": "plain", "channels": ["general"],
+        "keep_daemons": keep_daemons,
+    })
 }

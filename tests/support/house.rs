@@ -18,11 +18,12 @@ use tempfile::TempDir;
 
 use super::{
     agents::{self, Listener, spawn_body},
+    cgroup,
     engine::TestEngine,
     events::Events,
     expect,
     http::{self, Answer},
-    processes::{MARK, describe, marked, signal},
+    processes::{MARK, describe, guards_of, marked, signal},
     proxy::Proxy,
     until, until_within,
 };
@@ -45,6 +46,8 @@ pub(crate) struct Builder {
     handlers: String,
     /// A signal that it hears nothing of.
     ignored: Option<&'static str>,
+    /// In a cgroup of its own.
+    apart: bool,
 }
 
 /// A broker. Dropping it ends it and everything that it has started.
@@ -112,6 +115,14 @@ impl House {
     /// The living processes of this test: the broker, its agents, and whatever these have started.
     pub(crate) fn processes(&self) -> Vec<u32> {
         marked(&mark(self.dir()))
+    }
+
+    /// Its guard, which carries no mark: it has nothing of the broker's environment.
+    pub(crate) fn guard(&self) -> u32 {
+        until("the broker has one guard", || {
+            let guards = guards_of(self.pid());
+            if let [guard] = guards[..] { Ok(guard) } else { Err(format!("{guards:?}")) }
+        })
     }
 
     /// Sends it a signal.
@@ -312,6 +323,9 @@ impl Drop for House {
         for pid in self.processes() {
             signal(pid, Signal::SIGKILL);
         }
+        if self.builder.apart {
+            cgroup::end(self.dir());
+        }
     }
 }
 
@@ -325,6 +339,7 @@ impl Builder {
             stdin: Stdio::null(),
             handlers: String::new(),
             ignored: None,
+            apart: false,
         }
     }
 
@@ -357,6 +372,12 @@ impl Builder {
     /// It starts with this signal ignored, as a shell may have left it.
     pub(crate) fn ignoring(mut self, signal: &'static str) -> Self {
         self.ignored = Some(signal);
+        self
+    }
+
+    /// In a cgroup of its own, where one can be had: there no broker of another test looks for what was left.
+    pub(crate) fn apart(mut self) -> Self {
+        self.apart = true;
         self
     }
 
@@ -404,12 +425,14 @@ impl Builder {
             fs::create_dir_all(&rules).unwrap();
             fs::write(rules.join(format!("{name}.toml")), toml).unwrap();
         }
-        let mut command = match self.ignored {
-            None => program(dir),
-            Some(signal) => {
+        let ignore = self.ignored.map(|signal| format!("trap '' {signal}; "));
+        let group = if self.apart { cgroup::make(dir) } else { None };
+        let enter = group.map(|group| format!("echo $$ > '{}/cgroup.procs'; ", group.display()));
+        let mut command = match ignore.into_iter().chain(enter).collect::<String>() {
+            first if first.is_empty() => program(dir),
+            first => {
                 let mut shell = in_house(dir, "sh");
-                let script = format!("trap '' {signal}; exec \"$0\" \"$@\"");
-                shell.arg("-c").arg(script).arg(BROKER);
+                shell.arg("-c").arg(format!("{first}exec \"$0\" \"$@\"")).arg(BROKER);
                 shell
             }
         };

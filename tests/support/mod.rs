@@ -4,6 +4,7 @@
 //! a limit, and says what it saw last. Everything that is started is ended when its value is dropped.
 
 pub(crate) mod agents;
+pub(crate) mod cgroup;
 pub(crate) mod chance;
 pub(crate) mod engine;
 pub(crate) mod events;

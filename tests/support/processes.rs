@@ -46,16 +46,32 @@ pub(crate) fn signal(pid: u32, signal: Signal) {
     kill(Pid::from_raw(pid.try_into().unwrap()), signal).ok();
 }
 
+/// State and parent; nothing when it is gone.
+fn standing(pid: u32) -> Option<(String, u32)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // `pid (name) state ppid ...`, and a name may hold anything.
+    let (_, rest) = stat.rsplit_once(") ")?;
+    let mut fields = rest.split(' ');
+    Some((fields.next()?.to_owned(), fields.next()?.parse().ok()?))
+}
+
+/// Whether it is there and no zombie.
+pub(crate) fn runs(pid: u32) -> bool {
+    standing(pid).is_some_and(|(state, _)| state != "Z")
+}
+
 /// Processes that have ended and wait for this one to take their status.
 pub(crate) fn zombies_of(parent: u32) -> Vec<u32> {
-    let is_zombie = |pid: &u32| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // `pid (name) state ppid ...`, and a name may hold anything.
-        let rest = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
-        let mut fields = rest.split(' ');
-        fields.next() == Some("Z") && fields.next() == Some(&parent.to_string())
+    all().filter(|pid| standing(*pid) == Some(("Z".to_owned(), parent))).collect()
+}
+
+/// The living guards that a broker has started.
+pub(crate) fn guards_of(broker: u32) -> Vec<u32> {
+    let is_guard = |pid: &u32| {
+        let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        command == b"relay-broker\0guard\0" && standing(*pid).is_some_and(|(_, parent)| parent == broker)
     };
-    all().filter(is_zombie).collect()
+    all().filter(is_guard).collect()
 }
 
 /// What a process has open.

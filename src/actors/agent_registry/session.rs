@@ -91,6 +91,7 @@ impl Entry {
             spawn: started.spawn.clone(),
             pid: started.pid,
             started: started.at_tick,
+            keep_daemons: self.spec.process.keep_daemons,
             session: self.session.clone(),
         })
     }

@@ -49,8 +49,7 @@ impl PtyWorker {
         // The cursor goes with its agent, and the agent's name at the engine: an ack that comes later is for nobody.
         let flushed = tokio::time::timeout(LAST_ACKS, self.doors.flush.ask(FlushAcks));
         let sweep = async move {
-            let swept =
-                if keep { Swept::default() } else { pty::sweep(process.spawn_id(), process.pid()).await };
+            let swept = if keep { Swept::default() } else { pty::sweep(&process).await };
             if flushed.await.is_err() {
                 warn!("the disk is slow: what has its last proof may be acked by the next cursor alone");
             }

@@ -31,7 +31,7 @@ use crate::{
         pty::Terminate,
         spawn::{SpawnRefused, SpawnSpec, Started},
     },
-    pty::{self, Launch, LaunchError, Process, Terminal},
+    pty::{self, Guard, Launch, LaunchError, Process, Terminal},
 };
 
 impl PtyWorker {
@@ -56,6 +56,9 @@ impl PtyWorker {
         let size = self.config.spec.size;
         let task = self.config.spec.task.clone();
         let files = self.config.files.clone();
+        // What shall stay is nobody's to end.
+        let keep = self.config.spec.process.keep_daemons;
+        let guard = if keep { Guard::default() } else { self.config.guard.clone() };
         let start = async move {
             let to_keep = |task: &String| frame::to_keep(task, harness.typed_max());
             let whole = match task.as_ref().and_then(to_keep) {
@@ -63,7 +66,7 @@ impl PtyWorker {
                 None => Whole::Nowhere,
             };
             let (terminal, slave) = Terminal::open(size).map_err(|e| LaunchError::Io(e.to_string()))?;
-            let process = pty::launch(&launch, slave).await?;
+            let process = pty::launch(&launch, slave, &guard).await?;
             Ok((terminal, process, task.map(|task| (task, whole))))
         };
         ctx.spawn(start.into_actor(self).map(move |done, worker, ctx| match done {

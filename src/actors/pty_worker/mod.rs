@@ -72,6 +72,7 @@ use crate::{
         },
         spawn::{AgentEnv, SpawnRefused, SpawnSpec, Started},
     },
+    pty::Guard,
     store::AgentDir,
     supervision::{Detail, Lifeline, Post, lock, now_ms},
 };
@@ -114,6 +115,8 @@ pub struct WorkerConfig {
     pub files: AgentDir,
     /// The tools that agents are handed.
     pub tools: ToolServer,
+    /// Who ends what is left of the agent if the broker is killed.
+    pub guard: Guard,
     /// What the worker shows of itself; made by the parent, which hands it out too.
     pub view: Arc<WorkerView>,
 }

@@ -144,6 +144,7 @@ impl Rig {
             stream_wanted: stream_wanted.clone(),
             files: AgentFiles::open(dir.path().join("agents"), true).unwrap().of(&"ag_test".into()),
             tools: ToolServer { program: Some("/opt/relay-broker".into()), wanted: None },
+            guard: Guard::default(),
             view: view.clone(),
         };
         change(&mut config);

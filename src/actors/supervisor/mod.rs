@@ -134,6 +134,7 @@ impl Supervisor {
             stream_wanted: self.blueprint.stream_wanted.clone(),
             files,
             tools: self.blueprint.tools.clone(),
+            guard: self.blueprint.guard.clone(),
             view: Arc::clone(&view),
         };
         let doors = WorkerDoors {

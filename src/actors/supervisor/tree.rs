@@ -26,6 +26,7 @@ use crate::{
         release::WorkerLost,
         session::{Absent, Route, SessionDown, Unroute},
     },
+    pty::Guard,
     store::{AgentFiles, Journal},
     supervision::{Child, ChildHandle, Directory, Post, Seat},
 };
@@ -43,6 +44,8 @@ pub struct Blueprint {
     pub files: AgentFiles,
     /// The tools that agents are handed.
     pub tools: ToolServer,
+    /// Who ends what is left of agents if the broker is killed.
+    pub guard: Guard,
     /// The room for deliveries of the whole house.
     pub room: Arc<House>,
 }
