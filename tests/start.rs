@@ -131,6 +131,24 @@ fn a_program_starts_a_broker_reads_one_line_and_ends_it() {
 }
 
 #[test]
+fn a_machine_without_room_for_the_agents_is_told_at_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    for (files, warns) in [("100", true), ("400", false)] {
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--nofile={files}")).arg(env!("CARGO_BIN_EXE_relay-broker"));
+        command.args(["up", "--max-agents", "20"]).env_clear().env("HOME", dir.path());
+        command.env("PATH", std::env::var_os("PATH").unwrap()).current_dir(dir.path());
+        let mut broker = Broker::launch(command);
+        broker.signal(Signal::SIGTERM);
+        assert_eq!(broker.wait().code(), Some(0));
+        let mut said = String::new();
+        broker.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert_eq!(said.contains("no room for that many agents"), warns, "{said}");
+        assert_eq!(said.contains("ulimit -n"), warns, "{said}");
+    }
+}
+
+#[test]
 fn a_second_broker_in_one_directory_is_told_who_is_there() {
     let dir = tempfile::tempdir().unwrap();
     let broker = Broker::start(dir.path(), &["up"]);

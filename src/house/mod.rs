@@ -48,6 +48,8 @@ pub const EXIT_ESCALATED: u8 = 70;
 const PTY_ARBITERS_MAX: usize = 4;
 /// This very program, also when its file was replaced meanwhile (proc(5)).
 const OWN_PROGRAM: &str = "/proc/self/exe";
+/// Where nobody says how many agents there will be: a machine that has no room for these is short of something.
+const AGENTS_USUAL: u64 = 50;
 /// Between two looks for orphans that agents left to us as their subreaper, and after the guard.
 const REAP_EVERY: Duration = Duration::from_secs(5);
 
@@ -74,6 +76,7 @@ pub fn run(
     if let Err(error) = pty::become_subreaper() {
         warn!(%error, "not a subreaper: daemons that agents leave behind will not be found");
     }
+    check_capacity(config.max_agents);
     System::new().block_on(live(config, on_listening))
 }
 
@@ -84,6 +87,15 @@ fn tool_server(wanted: Option<bool>) -> ToolServer {
         warn!("the path of this program is not known or not UTF-8: no agent is handed its tools");
     }
     ToolServer { program, wanted }
+}
+
+/// Says what the machine has no room for, before somebody finds out by a spawn that fails.
+fn check_capacity(max_agents: u32) {
+    let pty::Capacity { agents, raise } = pty::capacity();
+    let wanted = if max_agents == 0 { AGENTS_USUAL } else { u64::from(max_agents) };
+    if agents < wanted {
+        warn!(room = agents, wanted, raise, "there is no room for that many agents");
+    }
 }
 
 async fn live(

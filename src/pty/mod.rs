@@ -16,6 +16,7 @@ compile_error!(
     "relay-broker runs agents on Linux alone: pidfd, TIOCGPTPEER and /proc have no equal elsewhere"
 );
 
+mod capacity;
 mod cgroup;
 mod env;
 #[cfg(test)]
@@ -29,6 +30,7 @@ mod sweep;
 mod sys;
 mod terminal;
 
+pub use capacity::{Capacity, capacity};
 pub use env::{Environment, clean_env};
 pub use guard::{Guard, stand_guard};
 pub use launch::{Launch, LaunchError, SPAWN_ID_VAR, launch};
