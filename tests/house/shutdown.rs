@@ -217,7 +217,8 @@ fn a_line_reader_that_goes_on_reading_is_given_the_whole_text_before_the_end() {
     let sender = engine.person("sender");
     let alice = house.notes("alice");
     alice.allow(1);
-    house.spawn("alice", agents::RATIONED);
+    // It has read all before it has written that down.
+    house.spawn("alice", &format!("trap '' HUP TERM; {}", agents::RATIONED));
     engine.dm(&sender, "alice", &format!("{}{} the end", text(0), "x".repeat(LONG / 2)));
     until("it is being typed", || expect(alice.has("<<0>>"), || format!("{:?}", alice.heard())));
     house.signal(Signal::SIGTERM);

@@ -124,7 +124,8 @@ impl ActorFuture<PtyWorker> for Drive {
             let Some(live) = &worker.live else { return Poll::Ready(()) };
             let draining = live.exit.as_ref().is_some_and(|drain| !drain.swept && drain.look_at <= now);
             let mut more = false;
-            if !live.hung_up && (draining || drive.poll_readable(task)) {
+            let rests = live.exit.is_none() && live.pace.rests_until(now).is_some();
+            if !live.hung_up && (draining || (!rests && drive.poll_readable(task))) {
                 again = true;
                 more = worker.read(now);
             }

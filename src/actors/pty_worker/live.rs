@@ -7,7 +7,9 @@ use std::{
 
 use tracing::{debug, warn};
 
-use super::{ROUNDS, desk::Desk, parting::Parting, session::Session, transcript::Transcript, watch::Watch};
+use super::{
+    ROUNDS, desk::Desk, pace::Pace, parting::Parting, session::Session, transcript::Transcript, watch::Watch,
+};
 use crate::{
     harness::{Harness, Keys},
     ids::AgentName,
@@ -38,6 +40,8 @@ pub(super) struct Live {
     /// For its limits and its record.
     pub(super) watch: Watch,
     pub(super) exit: Option<Drain>,
+    /// How fast its output is read while it runs.
+    pub(super) pace: Pace,
     /// When to look at what the child has read, unless the kernel hints at it sooner.
     pub(super) look_at: Option<Instant>,
     /// The program's own record of its turns, where it keeps one.
@@ -88,6 +92,7 @@ impl Live {
             ending: None,
             watch,
             exit: None,
+            pace: Pace::new(now),
             look_at: None,
             transcript: None,
             session: Session::default(),

@@ -25,6 +25,7 @@ mod intake;
 mod launch;
 mod live;
 mod output;
+mod pace;
 mod parting;
 mod person;
 mod plain;
@@ -290,7 +291,8 @@ impl PtyWorker {
         let desk = live.desk.wake(now).filter(|_| !live.hung_up && !live.deaf);
         let transcript = live.transcript.as_ref().and_then(Transcript::wake);
         let transcript = transcript.filter(|_| live.desk.awaits_record().is_some());
-        [survival, ending, limit, live.look_at, desk, transcript, self.outlet.wake()]
+        let pace = live.pace.rests_until(now);
+        [survival, ending, limit, live.look_at, desk, transcript, pace, self.outlet.wake()]
             .into_iter()
             .flatten()
             .min()

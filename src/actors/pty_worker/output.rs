@@ -101,8 +101,12 @@ impl PtyWorker {
         true
     }
 
-    fn note_output(&self, bytes: usize) {
+    fn note_output(&mut self, bytes: usize) {
         if bytes > 0 {
+            if let Some(live) = &mut self.live {
+                // A rest begins when the portion is worked off.
+                live.pace.read(bytes, Instant::now());
+            }
             self.config.view.last_output_ms.store(now_ms(), Ordering::Relaxed);
         }
     }

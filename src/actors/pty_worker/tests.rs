@@ -423,14 +423,14 @@ async fn a_start_that_cannot_be_is_refused_with_its_reason() {
 
 #[actix::test]
 async fn what_a_rule_set_adds_stands_before_what_the_caller_said() {
-    let mut full = spec("the-program", &["and", "mine"], Some("qwen"));
+    let mut full = spec("the-program", &["and", "mine"], Some("copilot"));
     full.autonomy = Autonomy::Full;
     // Shows the command line that it was to run.
     full.process.wrapper = ["sh", "-c", "echo \"[$*]\"; exec sleep 1000", "sh"].map(str::to_owned).to_vec();
     let mut rig = Rig::new(full);
     rig.started().await.unwrap();
     let screen = rig.shows("]").await.plain;
-    assert!(screen.contains("[the-program --yolo and mine]"), "{screen}");
+    assert!(screen.contains("[the-program --allow-all and mine]"), "{screen}");
     rig.end().await;
 }
 

@@ -54,8 +54,11 @@ fn of_two_agents_in_one_home_each_is_known_by_its_own_record() {
     assert_ne!(sessions[0], sessions[1]);
     for name in both {
         let mark = format!("msg {id} to {name} ");
-        let asked = stage.model.asked();
-        assert!(asked.iter().any(|asked| asked.texts.iter().any(|text| text.contains(&mark))), "{mark}");
+        until_within(STARTUP, &mark, || {
+            let asked = stage.model.asked();
+            let is_marked = asked.iter().any(|asked| asked.texts.iter().any(|text| text.contains(&mark)));
+            expect(is_marked, || format!("{asked:?}"))
+        });
     }
 }
 
