@@ -18,9 +18,9 @@ use super::{
     sidecar::Declared,
 };
 use crate::{
-    ids::{InvocationId, SidecarId},
+    ids::SidecarId,
     messages::{
-        invoke::{InvocationEnded, InvocationResult},
+        invoke::InvocationResult,
         session::SetOffer,
         sidecar::{Call, EndCall, Offer, OfferHandlers, RegisterSidecar, SidecarGone, SidecarRefused},
     },
@@ -57,14 +57,6 @@ impl AgentRegistry {
             }
         });
         self.report();
-    }
-
-    /// Tells the engine that nothing here can run it, and keeps nothing of that: a sidecar may come.
-    pub(super) fn unavailable(&mut self, invocation: InvocationId) {
-        self.running.ended(&invocation);
-        let result = InvocationResult::Failed(HANDLER_UNAVAILABLE.to_owned());
-        // A session that is down is asked again by the engine.
-        self.doors.invocation_ended.tell(InvocationEnded { invocation, result }).ok();
     }
 
     /// A sidecar has no handlers any more: the engine hears that first, then what becomes of its calls.

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use actix::{AsyncContext, Context};
+use actix::{AsyncContext, Context, Handler};
 use tracing::{info, warn};
 
 use super::{
@@ -17,14 +17,52 @@ use super::{
 use crate::{
     ids::{AgentName, Birth},
     messages::{
+        lifecycle::ActorKind,
         observe::Event,
-        process::{EndedBy, ExitClass, ExitRecord, PastExit},
-        pty::AgentState,
+        process::{EndedBy, ExitClass, ExitRecord, ListExits, PastExit},
+        pty::{AgentState, ChildExited},
+        release::WorkerLost,
         spawn::SpawnRefused,
     },
     store::Record,
     supervision::now_ms,
 };
+
+impl Handler<ChildExited> for AgentRegistry {
+    type Result = ();
+
+    fn handle(&mut self, exited: ChildExited, ctx: &mut Self::Context) {
+        let _turn = self.life.turn();
+        self.child_ended(&exited.name, exited.birth, exited.exit, ctx);
+    }
+}
+
+impl Handler<WorkerLost> for AgentRegistry {
+    type Result = ();
+
+    fn handle(&mut self, lost: WorkerLost, ctx: &mut Self::Context) {
+        let _turn = self.life.turn();
+        let WorkerLost { name, birth, actor, why } = lost;
+        let Some(entry) = self.agents.get_mut(&name).filter(|entry| entry.birth == birth) else { return };
+        entry.quarantined = true;
+        entry.warning = Some(why);
+        // A cursor that is gone costs the agent its mail, not its life; without its worker nobody holds its
+        // terminal any more.
+        if actor == ActorKind::PtyWorker {
+            self.happen(&name, birth, Happened::Lost, ctx);
+        }
+    }
+}
+
+impl Handler<ListExits> for AgentRegistry {
+    type Result = ();
+
+    fn handle(&mut self, list: ListExits, _: &mut Self::Context) {
+        let _turn = self.life.turn();
+        // Whoever asked went away.
+        list.0.send(self.journal.exits());
+    }
+}
 
 impl AgentRegistry {
     /// A child has ended: whether there is another one is decided before anything else is.

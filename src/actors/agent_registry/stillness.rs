@@ -1,13 +1,17 @@
-//! What is told about an agent that stays as it is: that it is idle, or that messages wait for it in vain.
+//! What is told of an agent's state: each change, that it is ready for the first time, and, when it stays as it is,
+//! that it is idle or that messages wait for it in vain.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
-use actix::{AsyncContext, Context};
+use actix::{AsyncContext, Context, Handler};
 
 use super::AgentRegistry;
 use crate::{
     ids::AgentName,
-    messages::{observe::Event, pty::AgentState},
+    messages::{
+        observe::Event,
+        pty::{AgentState, StateChanged},
+    },
     supervision::lock,
 };
 
@@ -31,6 +35,32 @@ fn told_after(state: AgentState, idle_after: Option<Duration>) -> Option<(Stilln
         AgentState::Idle => Some((Stillness::Idle, idle_after.unwrap_or(IDLE_AFTER))),
         AgentState::Blocked | AgentState::NotReading => Some((Stillness::Blocked, BLOCKED_AFTER)),
         AgentState::Starting | AgentState::Working | AgentState::Human | AgentState::Exited => None,
+    }
+}
+
+impl Handler<StateChanged> for AgentRegistry {
+    type Result = ();
+
+    fn handle(&mut self, changed: StateChanged, ctx: &mut Self::Context) {
+        let _turn = self.life.turn();
+        let StateChanged { name, birth, from, to, because, dialog } = changed;
+        let Some(entry) = self.agents.get_mut(&name).filter(|entry| entry.birth == birth) else { return };
+        if matches!(to, AgentState::Idle | AgentState::Working)
+            && !std::mem::replace(&mut entry.was_ready, true)
+        {
+            let ready = Event::WorkerReady {
+                name: name.clone(),
+                runtime: "pty",
+                provider: entry.started.as_ref().map(|started| started.harness.clone()).unwrap_or_default(),
+                cli: entry.spec.program.clone(),
+                model: entry.spec.model.clone(),
+                session_id: entry.session_ref().map(ToString::to_string),
+                pid: entry.rooms.as_ref().map(|rooms| rooms.view.pid.load(Ordering::Relaxed)),
+            };
+            self.publish(ready);
+        }
+        self.time_stillness(&name, to, ctx);
+        self.publish(Event::AgentState { name, from, to, because, dialog });
     }
 }
 

@@ -4,8 +4,12 @@ mod names;
 mod sessions;
 mod sidecar;
 
-use std::sync::Mutex;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
+use actix::Handler;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use futures_util::FutureExt;
 use serde_json::{Value, json};
@@ -19,15 +23,21 @@ use crate::{
     ids::{AgentToken, Epoch},
     messages::{
         Answer,
-        delivery::ObserveCursor,
+        dead_letter::{Letters, Redeliver, RedeliverLetters, RedeliverRefused},
+        delivery::{MarkRead, ObserveCursor},
         hold::{Flush, GetDeliveryMode, HoldDoors, ListPending, SetDeliveryMode},
-        invoke::{Action, InvokedSpawn},
-        lifecycle::ActorId,
+        invoke::{Action, InvocationResult, Invoke, InvokedSpawn},
+        lifecycle::{ActorId, ActorKind},
         process::{EndedBy, ExitRecord},
-        pty::{AnswerDialog, Input, Resize, TakeSnapshot, Terminate, WorkerView},
-        session::{Dialect, RegisterRefused},
-        spawn::AgentEnv,
+        pty::{
+            AgentState, AnswerDialog, ChildExited, Input, Resize, StateChanged, TakeSnapshot, Terminate,
+            WorkerView,
+        },
+        release::{Release, WorkerLost},
+        session::{Dialect, InventoryItem, LocationConflict, RegisterRefused, SessionDown, SessionUp},
+        spawn::{AgentEnv, AgentPhase, AgentView, FindAgent, ListAgents, Spawn},
     },
+    store::DeadLetter,
     supervision::{Child, Directory, FaultPoint, Probe, Seat},
     testing::{PATIENCE, name},
 };
