@@ -52,7 +52,7 @@ impl AgentRegistry {
     /// Ends what lives on another node now, and leaves it out of the inventory at once.
     fn detach(&mut self, claimed: &[Local], ctx: &mut Context<Self>) {
         for Local { name, birth, .. } in claimed {
-            let Some(entry) = self.agents.get_mut(name).filter(|entry| entry.birth == *birth) else {
+            let Some(entry) = self.of_birth(name, *birth) else {
                 continue;
             };
             entry.claimed = true;

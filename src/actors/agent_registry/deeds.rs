@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     ids::{AgentName, Birth},
-    messages::{session::DeregisterAgent, spawn::CloseRooms},
+    messages::spawn::CloseRooms,
     store::Record,
 };
 
@@ -24,7 +24,7 @@ impl AgentRegistry {
         event: Happened,
         ctx: &mut Context<Self>,
     ) {
-        let Some(entry) = self.agents.get_mut(name).filter(|entry| entry.birth == birth) else { return };
+        let Some(entry) = self.of_birth(name, birth) else { return };
         let effects = entry.saga.step(event);
         self.perform(name, effects, ctx);
     }
@@ -40,10 +40,9 @@ impl AgentRegistry {
                 Effect::RegisterOverHttp => self.register_over_http(name.clone(), birth, ctx),
                 Effect::Build => self.build(name.clone(), birth, ctx),
                 Effect::Deregister => {
-                    if let Some(registration) = entry.registration.as_ref().filter(|_| !entry.claimed) {
-                        let agent_id = registration.agent_id.clone();
-                        // A session that is down says the same by leaving the agent out of its next sync.
-                        self.doors.deregister.tell(DeregisterAgent { agent_id, name: name.clone() }).ok();
+                    let registration = entry.registration.as_ref().filter(|_| !entry.claimed);
+                    if let Some(agent_id) = registration.map(|registration| registration.agent_id.clone()) {
+                        self.deregister(agent_id, name);
                     }
                 }
                 Effect::CloseRooms { returns } => {

@@ -43,7 +43,7 @@ impl Handler<WorkerLost> for AgentRegistry {
     fn handle(&mut self, lost: WorkerLost, ctx: &mut Self::Context) {
         let _turn = self.life.turn();
         let WorkerLost { name, birth, actor, why } = lost;
-        let Some(entry) = self.agents.get_mut(&name).filter(|entry| entry.birth == birth) else { return };
+        let Some(entry) = self.of_birth(&name, birth) else { return };
         entry.quarantined = true;
         entry.warning = Some(why);
         // A cursor that is gone costs the agent its mail, not its life; without its worker nobody holds its
@@ -74,7 +74,7 @@ impl AgentRegistry {
         ctx: &mut Context<Self>,
     ) {
         let closing = self.closing.is_some();
-        let Some(entry) = self.agents.get_mut(name).filter(|entry| entry.birth == birth) else { return };
+        let Some(entry) = self.of_birth(name, birth) else { return };
         let lived = match entry.saga.phase() {
             Phase::Live => true,
             Phase::Starting => entry.restarts > 0,
@@ -105,7 +105,7 @@ impl AgentRegistry {
         refused: SpawnRefused,
         ctx: &mut Context<Self>,
     ) {
-        let Some(entry) = self.agents.get_mut(name).filter(|entry| entry.birth == birth) else { return };
+        let Some(entry) = self.of_birth(name, birth) else { return };
         let again = entry.restarts > 0;
         let refused = match refused {
             SpawnRefused::DiedAtOnce(exit) if again => return self.child_ended(name, birth, *exit, ctx),

@@ -49,7 +49,7 @@ impl Handler<ChangeChannels> for AgentRegistry {
             (channels.into_iter().take(done).collect::<Vec<_>>(), result)
         };
         ctx.spawn(changed.into_actor(self).map(move |(changed, result), registry, _| {
-            let entry = registry.agents.get_mut(&name).filter(|entry| entry.birth == birth);
+            let entry = registry.of_birth(&name, birth);
             let answer = match entry {
                 None => Err(ChannelsRefused::NoSuchAgent(name)),
                 Some(entry) => {

@@ -35,10 +35,7 @@ impl Handler<Invoke> for AgentRegistry {
         let defaults = Defaults { cwd, channels, handlers, actions, sidecar: &self.sidecar };
         match self.running.plan(&invocation, known, action, defaults) {
             Plan::Ignore => {}
-            Plan::Repeat(result) => {
-                // A session that is down is asked again by the engine.
-                self.doors.invocation_ended.tell(InvocationEnded { invocation, result }).ok();
-            }
+            Plan::Repeat(result) => self.tell_result(invocation, result),
             Plan::Fail(why) => self.answer_invocation(invocation, InvocationResult::Failed(why)),
             Plan::Unavailable => self.unavailable(invocation),
             Plan::Call(sidecar, call) => self.call(sidecar, call, ctx),
@@ -91,8 +88,7 @@ impl AgentRegistry {
     pub(super) fn answer_invocation(&mut self, invocation: InvocationId, result: InvocationResult) {
         self.running.ended(&invocation);
         self.keep_result(&invocation, result.clone());
-        // A session that is down is asked again by the engine, and answers from the journal.
-        self.doors.invocation_ended.tell(InvocationEnded { invocation, result }).ok();
+        self.tell_result(invocation, result);
         self.publish_inventory();
     }
 
@@ -105,8 +101,11 @@ impl AgentRegistry {
     /// Tells the engine that nothing here can run it, and keeps nothing of that: a sidecar may come.
     pub(super) fn unavailable(&mut self, invocation: InvocationId) {
         self.running.ended(&invocation);
-        let result = InvocationResult::Failed(HANDLER_UNAVAILABLE.to_owned());
-        // A session that is down is asked again by the engine.
+        self.tell_result(invocation, InvocationResult::Failed(HANDLER_UNAVAILABLE.to_owned()));
+    }
+
+    fn tell_result(&self, invocation: InvocationId, result: InvocationResult) {
+        // A session that is down is asked again by the engine, which then hears what was kept of it.
         self.doors.invocation_ended.tell(InvocationEnded { invocation, result }).ok();
     }
 }

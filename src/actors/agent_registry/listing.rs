@@ -100,7 +100,7 @@ impl AgentRegistry {
                 (count(Phase::Checking) + count(Phase::Registering) + count(Phase::Starting)).to_string(),
             ),
             ("releasing", count(Phase::Releasing).to_string()),
-            ("absent", self.absent.len().to_string()),
+            ("absent", self.former.absent().len().to_string()),
             ("spawned", self.births.to_string()),
             ("crashed", self.crashes.to_string()),
             ("restarted", self.restarts.to_string()),

@@ -33,6 +33,7 @@ mod deeds;
 mod ends;
 mod engine_side;
 mod errands;
+mod former;
 mod invocations;
 mod invoking;
 mod letters;
@@ -50,17 +51,13 @@ mod stillness;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
-    path::PathBuf,
-    rc::Rc,
-    time::SystemTime,
-};
+use std::{collections::BTreeMap, path::PathBuf, rc::Rc, time::SystemTime};
 
 use actix::{Actor, Context, SpawnHandle, Supervised};
 
 use self::{
     engine_side::EngineSide,
+    former::Former,
     invocations::{Running, cut_short},
     registering::Presence,
     releasing::Closing,
@@ -69,7 +66,7 @@ use self::{
 };
 use crate::{
     config::{CommandLine, DeclaredAction},
-    ids::{AgentId, AgentName, Birth, NodeName, ResultToken, WorkspaceId, WorkspaceKey},
+    ids::{AgentName, Birth, NodeName, ResultToken, WorkspaceId, WorkspaceKey},
     messages::{
         Reply,
         invoke::InvocationEnded,
@@ -80,7 +77,7 @@ use crate::{
         session::{Absent, DeregisterAgent, Dialect, RegisterAgent, Registration, SetInventory, SetOffer},
         spawn::{BuildRooms, CloseRooms, Origin, Rooms, SpawnRefused, SpawnSpec, Spawned, Started},
     },
-    store::{AGENTS_KNOWN_MAX, Journal, Record},
+    store::Journal,
     supervision::{Lifeline, Post},
     wire::client::EngineEndpoint,
 };
@@ -144,10 +141,7 @@ pub struct AgentRegistry {
     crashes: u64,
     /// Programs that were started again.
     restarts: u64,
-    /// Agents that have ended, oldest first, with their ids at the engine.
-    past: VecDeque<(AgentName, Option<AgentId>)>,
-    /// Agents of an earlier broker process that was killed: their mail waits at the engine.
-    absent: HashMap<AgentName, AgentId>,
+    former: Former,
     running: Running,
     sidecar: Place,
     presence: Presence,
@@ -205,8 +199,7 @@ impl AgentRegistry {
         readiness: ReadinessBoard,
     ) -> Self {
         let engine = Rc::new(EngineSide::new(&config));
-        let past = journal.known_agents().into_iter().map(|(name, id)| (name, Some(id))).collect();
-        let absent = journal.agents().into_iter().map(|agent| (agent.name, agent.agent)).collect();
+        let former = Former::new(journal.known_agents(), journal.agents());
         Self {
             life,
             config,
@@ -218,8 +211,7 @@ impl AgentRegistry {
             births: Birth::default(),
             crashes: 0,
             restarts: 0,
-            past,
-            absent,
+            former,
             running: Running::default(),
             sidecar: Place::default(),
             presence: Presence::Coming,
@@ -232,24 +224,14 @@ impl AgentRegistry {
         }
     }
 
+    /// The agent of this name, if it is still the one that was meant.
+    fn of_birth(&mut self, name: &AgentName, birth: Birth) -> Option<&mut Entry> {
+        self.agents.get_mut(name).filter(|entry| entry.birth == birth)
+    }
+
     fn publish(&self, event: Event) {
         // The hub outlives the registry.
         self.doors.publish.tell(Publish(event)).ok();
-    }
-
-    fn past_id(&self, name: &AgentName) -> Option<AgentId> {
-        self.past.iter().find(|(past, _)| past == name).and_then(|(_, id)| id.clone())
-    }
-
-    fn remember(&mut self, name: AgentName, id: Option<AgentId>) {
-        if let Some(agent) = id.clone() {
-            self.journal.append(Record::AgentKnown { agent, name: name.clone() });
-        }
-        self.past.retain(|(past, _)| *past != name);
-        self.past.push_back((name, id));
-        if self.past.len() > AGENTS_KNOWN_MAX {
-            self.past.pop_front();
-        }
     }
 }
 
@@ -258,7 +240,7 @@ impl Actor for AgentRegistry {
 
     fn started(&mut self, _: &mut Self::Context) {
         self.life.started();
-        for (name, agent_id) in &self.absent {
+        for (name, agent_id) in self.former.absent() {
             // The session outlives the registry's restarts, and keeps what it was told.
             self.doors.absent.tell(Absent { agent_id: agent_id.clone(), name: name.clone() }).ok();
         }

@@ -9,7 +9,7 @@ use tracing::info;
 
 use super::{AgentRegistry, saga::Event as Happened};
 use crate::{
-    ids::{AgentName, Birth},
+    ids::{AgentId, AgentName, Birth},
     messages::{
         readiness::Readiness,
         session::{DeregisterAgent, RegisterAgent, RegisterRefused, Registration, SessionDown, SessionUp},
@@ -96,7 +96,7 @@ impl AgentRegistry {
             Origin::Api => None,
             Origin::Engine(invocation) | Origin::Sidecar(invocation) => Some(invocation.clone()),
         };
-        let known_id = self.absent.get(&name).cloned().or_else(|| self.past_id(&name));
+        let known_id = self.former.id_of(&name);
         let session_ref = entry.spec.session_ref.clone();
         let wanted = name.clone();
         let answer = self.doors.register.ask(|reply| RegisterAgent {
@@ -139,16 +139,12 @@ impl AgentRegistry {
         registration: Registration,
         warning: Option<String>,
     ) -> Happened {
-        match self.agents.get_mut(name).filter(|entry| entry.birth == birth) {
+        match self.of_birth(name, birth) {
             Some(entry) => {
                 entry.registration = Some(registration);
                 entry.warning = warning;
             }
-            None => {
-                let agent_id = registration.agent_id;
-                // A session that is down says the same by leaving the agent out of its next sync.
-                self.doors.deregister.tell(DeregisterAgent { agent_id, name: name.clone() }).ok();
-            }
+            None => self.deregister(registration.agent_id, name),
         }
         Happened::Registered
     }
@@ -162,13 +158,17 @@ impl AgentRegistry {
         registration: Registration,
         warning: Option<String>,
     ) -> Happened {
-        let entry = self.agents.get(name).filter(|entry| entry.birth == birth);
-        let engine_asked = entry.is_some_and(|entry| entry.origin != Origin::Api);
+        let engine_asked = self.of_birth(name, birth).is_some_and(|entry| entry.origin != Origin::Api);
         let unbound = warning.clone().filter(|_| engine_asked);
         let registered = self.registered(name, birth, registration, warning);
         match unbound {
             Some(why) => Happened::NotBound { why },
             None => registered,
         }
+    }
+
+    pub(super) fn deregister(&self, agent_id: AgentId, name: &AgentName) {
+        // A session that is down says the same by leaving the agent out of its next sync.
+        self.doors.deregister.tell(DeregisterAgent { agent_id, name: name.clone() }).ok();
     }
 }

@@ -7,13 +7,12 @@ use tracing::info;
 
 use super::{AgentRegistry, saga::Event as Happened};
 use crate::{
-    ids::{AgentName, Birth},
+    ids::{AgentId, AgentName, Birth},
     messages::{
         Reply,
         process::EndedBy,
         pty::Terminate,
         release::{Release, ReleaseAll, Released},
-        session::DeregisterAgent,
     },
     store::Record,
 };
@@ -60,8 +59,7 @@ impl AgentRegistry {
     pub(super) fn release(&mut self, release: Release, ctx: &mut Context<Self>) {
         let Release { name, reason, force, reply } = release;
         let Some(entry) = self.agents.get_mut(&name) else {
-            let ended = self.past.iter().any(|(past, _)| *past == name);
-            let known = ended || self.forget_absent(&name);
+            let known = self.former.has_ended(&name) || self.forget_absent(&name);
             // Whoever stopped waiting knows where to look.
             reply.send(if known { Released::AlreadyGone } else { Released::Unknown });
             return;
@@ -74,13 +72,19 @@ impl AgentRegistry {
 
     /// Gives up the mail of an agent that an earlier broker process left behind.
     fn forget_absent(&mut self, name: &AgentName) -> bool {
-        let Some(agent_id) = self.absent.remove(name) else { return false };
+        let Some(agent_id) = self.former.take_absent(name) else { return false };
         self.journal.append(Record::AgentGone { agent: agent_id.clone() });
-        // A session that is down says the same by leaving the agent out of its next sync.
-        let gone = DeregisterAgent { agent_id: agent_id.clone(), name: name.clone() };
-        self.doors.deregister.tell(gone).ok();
+        self.deregister(agent_id.clone(), name);
         self.remember(name.clone(), Some(agent_id));
         true
+    }
+
+    /// An agent is no more: its id is for the next one of its name.
+    pub(super) fn remember(&mut self, name: AgentName, id: Option<AgentId>) {
+        if let Some(agent) = id.clone() {
+            self.journal.append(Record::AgentKnown { agent, name: name.clone() });
+        }
+        self.former.ended(name, id);
     }
 
     pub(super) fn terminate(

@@ -28,7 +28,7 @@ impl Handler<SessionKnown> for AgentRegistry {
     fn handle(&mut self, known: SessionKnown, _: &mut Context<Self>) {
         let _turn = self.life.turn();
         let SessionKnown { name, birth, session } = known;
-        let Some(entry) = self.agents.get_mut(&name).filter(|entry| entry.birth == birth) else { return };
+        let Some(entry) = self.of_birth(&name, birth) else { return };
         entry.session = Some(session);
         // While it rests its last record stands, and with the next program it is written again.
         if let Some(live) = entry.live_agent() {

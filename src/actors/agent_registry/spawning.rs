@@ -57,28 +57,7 @@ impl AgentRegistry {
         let name = spec.name.clone();
         let (saga, first) = Saga::begin();
         self.births = self.births.next();
-        let entry = Entry {
-            birth: self.births,
-            saga,
-            spec,
-            origin,
-            since: SystemTime::now(),
-            reply,
-            releases: Vec::new(),
-            registration: None,
-            rooms: None,
-            started: None,
-            session: None,
-            result_token: None,
-            warning: None,
-            quarantined: false,
-            history: restart::History::default(),
-            restarts: 0,
-            gave_up: None,
-            was_ready: false,
-            stillness: None,
-            claimed: false,
-        };
+        let entry = Entry::new(self.births, saga, spec, origin, reply);
         self.agents.insert(name.clone(), entry);
         self.perform(&name, first, ctx);
     }
@@ -97,7 +76,7 @@ impl AgentRegistry {
     pub(super) fn build(&mut self, name: AgentName, birth: Birth, ctx: &mut Context<Self>) {
         let Some(entry) = self.agents.get_mut(&name) else { return };
         let Some(registration) = &entry.registration else { return };
-        self.absent.remove(&name);
+        self.former.take_absent(&name);
         let (started, surviving) = Reply::channel();
         let spec = entry.spec_of_next_program();
         let relay_env = AgentEnv {
@@ -120,7 +99,7 @@ impl AgentRegistry {
         let built = name.clone();
         ctx.spawn(rooms.into_actor(self).map(move |rooms, registry, ctx| match rooms {
             Ok(rooms) => {
-                if let Some(entry) = registry.agents.get_mut(&built).filter(|entry| entry.birth == birth) {
+                if let Some(entry) = registry.of_birth(&built, birth) {
                     entry.rooms = Some(rooms);
                 }
             }
@@ -142,7 +121,7 @@ impl AgentRegistry {
 
     /// A program has survived its first moments: write that down before anybody hears of it.
     fn survived(&mut self, name: AgentName, birth: Birth, started: Started, ctx: &mut Context<Self>) {
-        let Some(entry) = self.agents.get_mut(&name).filter(|entry| entry.birth == birth) else { return };
+        let Some(entry) = self.of_birth(&name, birth) else { return };
         entry.note_spawned_session(&started.harness);
         entry.started = Some(started);
         if let Some(live) = entry.live_agent() {
@@ -162,8 +141,7 @@ impl AgentRegistry {
     pub(super) fn survived_on_record(&mut self, name: AgentName, birth: Birth, ctx: &mut Context<Self>) {
         let written = OptionFuture::from(self.journal.written(self.journal.last_ticket()));
         ctx.spawn(written.into_actor(self).map(move |written, registry, ctx| {
-            let entry = registry.agents.get(&name).filter(|entry| entry.birth == birth);
-            let started = entry.and_then(|entry| entry.started.clone());
+            let started = registry.of_birth(&name, birth).and_then(|entry| entry.started.clone());
             // A journal that has ended ends the house.
             if let (Some(started), None | Some(Ok(()))) = (started, written) {
                 registry.happen(&name, birth, Happened::Survived(started), ctx);
@@ -238,6 +216,39 @@ impl AgentRegistry {
         if let Some(reply) = reply {
             // An asker that went away finds the agent in the list.
             reply.send(result);
+        }
+    }
+}
+
+impl Entry {
+    fn new(
+        birth: Birth,
+        saga: Saga,
+        spec: SpawnSpec,
+        origin: Origin,
+        reply: Option<Reply<Result<Spawned, SpawnRefused>>>,
+    ) -> Self {
+        Self {
+            birth,
+            saga,
+            spec,
+            origin,
+            since: SystemTime::now(),
+            reply,
+            releases: Vec::new(),
+            registration: None,
+            rooms: None,
+            started: None,
+            session: None,
+            result_token: None,
+            warning: None,
+            quarantined: false,
+            history: restart::History::default(),
+            restarts: 0,
+            gave_up: None,
+            was_ready: false,
+            stillness: None,
+            claimed: false,
         }
     }
 }

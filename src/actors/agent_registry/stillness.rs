@@ -44,7 +44,7 @@ impl Handler<StateChanged> for AgentRegistry {
     fn handle(&mut self, changed: StateChanged, ctx: &mut Self::Context) {
         let _turn = self.life.turn();
         let StateChanged { name, birth, from, to, because, dialog } = changed;
-        let Some(entry) = self.agents.get_mut(&name).filter(|entry| entry.birth == birth) else { return };
+        let Some(entry) = self.of_birth(&name, birth) else { return };
         if matches!(to, AgentState::Idle | AgentState::Working)
             && !std::mem::replace(&mut entry.was_ready, true)
         {
@@ -74,7 +74,7 @@ impl AgentRegistry {
         let Some((what, after)) = told_after(state, entry.spec.idle_after) else { return };
         let (name, birth) = (name.clone(), entry.birth);
         entry.stillness = Some(ctx.run_later(after, move |registry, _| {
-            let Some(entry) = registry.agents.get_mut(&name).filter(|entry| entry.birth == birth) else {
+            let Some(entry) = registry.of_birth(&name, birth) else {
                 return;
             };
             entry.stillness = None;

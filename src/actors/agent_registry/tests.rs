@@ -37,7 +37,7 @@ use crate::{
         session::{Dialect, InventoryItem, LocationConflict, RegisterRefused, SessionDown, SessionUp},
         spawn::{AgentEnv, AgentPhase, AgentView, FindAgent, ListAgents, Spawn},
     },
-    store::DeadLetter,
+    store::{DeadLetter, Record},
     supervision::{Child, Directory, FaultPoint, Probe, Seat},
     testing::{PATIENCE, name},
 };
