@@ -59,7 +59,7 @@ impl AgentRegistry {
     pub(super) fn release(&mut self, release: Release, ctx: &mut Context<Self>) {
         let Release { name, reason, force, reply } = release;
         let Some(entry) = self.agents.get_mut(&name) else {
-            let known = self.former.has_ended(&name) || self.forget_absent(&name);
+            let known = self.forget_absent(&name) || self.former.has_ended(&name);
             // Whoever stopped waiting knows where to look.
             reply.send(if known { Released::AlreadyGone } else { Released::Unknown });
             return;
