@@ -1,8 +1,17 @@
 //! The room with ears at its doors: what it says to whom, and in which order.
 
+mod conflict;
+mod engine;
+mod errands;
+mod invoking;
+mod letters;
 mod names;
+mod registering;
+mod releasing;
 mod sessions;
 mod sidecar;
+mod spawning;
+mod stillness;
 
 use std::{
     sync::{Arc, Mutex},
@@ -10,9 +19,6 @@ use std::{
 };
 
 use actix::Handler;
-use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
-use futures_util::FutureExt;
-use serde_json::{Value, json};
 use tokio::{
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
     time::timeout,
@@ -23,7 +29,7 @@ use crate::{
     ids::{AgentToken, Epoch},
     messages::{
         Answer,
-        dead_letter::{Letters, Redeliver, RedeliverLetters, RedeliverRefused},
+        dead_letter::Redeliver,
         delivery::{MarkRead, ObserveCursor},
         hold::{Flush, GetDeliveryMode, HoldDoors, ListPending, SetDeliveryMode},
         invoke::{Action, InvocationResult, Invoke, InvokedSpawn},
@@ -33,11 +39,10 @@ use crate::{
             AgentState, AnswerDialog, ChildExited, Input, Resize, StateChanged, TakeSnapshot, Terminate,
             WorkerView,
         },
-        release::{Release, WorkerLost},
-        session::{Dialect, InventoryItem, LocationConflict, RegisterRefused, SessionDown, SessionUp},
-        spawn::{AgentEnv, AgentPhase, AgentView, FindAgent, ListAgents, Spawn},
+        release::Release,
+        session::{Dialect, InventoryItem, SessionDown, SessionUp},
+        spawn::{AgentEnv, AgentPhase, AgentView, ListAgents, Spawn},
     },
-    store::{DeadLetter, Record},
     supervision::{Child, Directory, FaultPoint, Probe, Seat},
     testing::{PATIENCE, name},
 };
@@ -215,6 +220,14 @@ impl House {
         self.tell(Invoke { invocation: invocation.into(), action });
     }
 
+    async fn agents(&self) -> Vec<AgentView> {
+        self.registry.post().ask(ListAgents).await.unwrap()
+    }
+
+    fn read(&self, msg: &str) {
+        self.tell(MarkRead { name: name("ann"), delivery_id: "d1".into(), msg_id: msg.into() });
+    }
+
     /// The next thing that is said to anybody, but for events and the inventory.
     async fn next(&mut self) -> Told {
         loop {
@@ -236,6 +249,22 @@ impl House {
                 return set.agents;
             }
         }
+    }
+
+    /// Waits for an event like this one.
+    async fn event(&mut self, is_it: impl Fn(&Event) -> bool) {
+        loop {
+            let told = timeout(PATIENCE, self.told.recv()).await.expect("no such event").unwrap();
+            if matches!(&told, Told::Event(event) if is_it(event)) {
+                return;
+            }
+        }
+    }
+
+    /// True when this invocation's result was told; whatever else was told is passed over.
+    fn has_ended(&mut self, invocation: &str) -> bool {
+        std::iter::from_fn(|| self.told.try_recv().ok())
+            .any(|told| matches!(told, Told::Ended(ended) if ended.invocation.as_str() == invocation))
     }
 
     async fn asked_to_register(&mut self) -> RegisterAgent {
@@ -313,515 +342,4 @@ fn rooms(ears: &actix::Addr<Ears>) -> Rooms {
 
 fn exit(by: EndedBy) -> ExitRecord {
     ExitRecord::with_code(by, 0)
-}
-
-#[actix::test]
-async fn a_client_and_the_engine_get_the_same_agent_by_the_same_way() {
-    let mut by_client = House::new();
-    by_client.up();
-    let answer = by_client.spawn();
-    let (spec, env) = by_client.bring_up().await;
-    assert_eq!(answer.await.unwrap().unwrap().agent_id, "7".into());
-
-    let mut by_engine = House::over(by_client.dir, by_client.journal, "http://127.0.0.1:9");
-    by_engine.up();
-    by_engine.invoke("inv_1", asked());
-    let (engine_spec, engine_env) = by_engine.bring_up().await;
-    assert_eq!(by_engine.ended().await.result, InvocationResult::Spawned { name: name("ann") });
-
-    assert_eq!(engine_spec, spec);
-    let told = |env: &AgentEnv| (env.token.expose().to_owned(), env.base_url.clone(), env.workspace.clone());
-    assert_eq!(told(&engine_env), told(&env));
-    assert_eq!(env.token.expose(), "at_live_7", "the token of its own registration");
-}
-
-#[actix::test]
-async fn the_registration_carries_invocation_and_session_and_comes_before_the_process() {
-    let mut house = House::new();
-    house.up();
-    house.invoke("inv_1", InvokedSpawn { session_ref: Some("s-1".into()), ..asked() });
-    let register = house.asked_to_register().await;
-    assert_eq!(register.invocation, Some("inv_1".into()));
-    assert_eq!(register.session_ref, Some("s-1".into()));
-    assert!(matches!(house.told.try_recv(), Err(_) | Ok(Told::Inventory(_))), "nothing starts meanwhile");
-    register.reply.send(Ok(registration()));
-    assert_eq!(house.asked_to_build().await.spec.session_ref, Some("s-1".into()));
-
-    let mut house = House::new();
-    house.up();
-    house.spawn();
-    let register = house.asked_to_register().await;
-    assert_eq!((register.invocation, register.session_ref), (None, None));
-}
-
-#[actix::test]
-async fn an_agent_is_in_the_inventory_while_it_lives_and_out_of_it_at_its_end() {
-    let mut house = House::new();
-    house.up();
-    house.invoke("inv_1", asked());
-    house.bring_up().await;
-    assert_eq!(house.listed(&["ann"]).await[0].agent_id, "7".into());
-    house.tell(ChildExited { name: name("ann"), birth: Birth(1), exit: exit(EndedBy::Itself) });
-    let mut seen = Vec::new();
-    loop {
-        match timeout(PATIENCE, house.told.recv()).await.unwrap().unwrap() {
-            Told::Inventory(set) if set.agents.is_empty() => break,
-            Told::Close => seen.push("closed"),
-            Told::Deregister(gone) => {
-                assert_eq!(gone.agent_id, "7".into());
-                seen.push("deregistered");
-            }
-            _ => {}
-        }
-    }
-    assert_eq!(seen, ["closed", "deregistered"]);
-}
-
-#[actix::test]
-async fn a_start_that_fails_is_undone_whoever_asked() {
-    let refused = || SpawnRefused::BadProgram { program: "cat".into(), why: "gone".into() };
-    for by_engine in [false, true] {
-        let mut house = House::new();
-        house.up();
-        let answer = if by_engine {
-            house.invoke("inv_1", asked());
-            None
-        } else {
-            Some(house.spawn())
-        };
-        house.asked_to_register().await.reply.send(Ok(registration()));
-        let build = house.asked_to_build().await;
-        build.reply.send(rooms(&house.ears));
-        build.started.send(Err(refused()));
-        assert!(matches!(house.next().await, Told::Close));
-        assert!(matches!(house.next().await, Told::Deregister(gone) if gone.agent_id == "7".into()));
-        match answer {
-            Some(answer) => assert_eq!(answer.await.unwrap().unwrap_err(), refused()),
-            None => {
-                let InvocationResult::Failed(why) = house.ended().await.result else { panic!("a success") };
-                assert!(why.starts_with("spawn_failed: "), "{why}");
-            }
-        }
-        house.listed(&[]).await;
-    }
-}
-
-#[actix::test]
-async fn releasing_an_agent_that_never_was_is_an_error_to_the_engine_and_one_that_has_ended_is_not() {
-    let mut house = House::new();
-    house.up();
-    house.release("inv_0", "ghost");
-    let InvocationResult::Failed(why) = house.ended().await.result else { panic!("a success") };
-    assert!(why.starts_with("release_failed: "), "{why}");
-
-    house.invoke("inv_1", asked());
-    house.bring_up().await;
-    house.ended().await;
-    house.release("inv_2", "ann");
-    assert!(matches!(house.next().await, Told::Terminate), "the process first");
-    house.tell(ChildExited { name: name("ann"), birth: Birth(1), exit: exit(EndedBy::Release) });
-    assert!(matches!(house.next().await, Told::Close));
-    assert!(matches!(house.next().await, Told::Deregister(_)));
-    let released = InvocationResult::Released { name: name("ann") };
-    assert_eq!(house.ended().await.result, released);
-
-    house.release("inv_3", "ann");
-    assert_eq!(house.ended().await.result, released, "the same end, and nothing is done twice");
-    let answer = house.registry.post::<Release>().ask(|reply| Release {
-        name: name("ann"),
-        reason: None,
-        force: false,
-        reply,
-    });
-    assert!(matches!(answer.await.unwrap(), Released::AlreadyGone));
-}
-
-#[actix::test]
-async fn an_invocation_that_comes_again_is_answered_and_not_run_even_after_a_restart() {
-    let mut house = House::new();
-    house.up();
-    house.invoke("inv_1", asked());
-    house.invoke("inv_1", asked());
-    house.bring_up().await;
-    let result = house.ended().await;
-    house.invoke("inv_1", asked());
-    assert_eq!(house.ended().await, result);
-
-    let mut house = house.again();
-    house.up();
-    house.invoke("inv_1", asked());
-    assert_eq!(house.ended().await, result, "from the journal");
-}
-
-// Over HTTP, when the socket is down.
-
-/// An engine's HTTP side that answers agents and bindings, and remembers what it was asked.
-async fn engine(binding: u16) -> (String, Arc<Mutex<Vec<String>>>) {
-    let seen: Arc<Mutex<Vec<String>>> = Arc::default();
-    let log = seen.clone();
-    let server = HttpServer::new(move || {
-        let log = log.clone();
-        App::new().default_service(web::to(move |request: HttpRequest, body: web::Bytes| {
-            let line = format!("{} {}", request.method(), request.path());
-            log.lock().unwrap().push(line.clone());
-            let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-            async move {
-                let ok = |data: Value| HttpResponse::Ok().json(json!({"ok": true, "data": data}));
-                match line.as_str() {
-                    "POST /v1/agents" => ok(json!({
-                        "id": "7", "name": body["name"], "token": "at_live_7", "status": "online",
-                        "created_at": "2026-01-01T00:00:00.000Z"
-                    })),
-                    "POST /v1/messages/m1/read" => ok(json!({"message_id": "m1", "agent_id": "7"})),
-                    "GET /v1/nodes/quay/agents" => ok(json!([])),
-                    "POST /v1/nodes/quay/agents" if binding == 200 => ok(json!({
-                        "agent_id": "7", "agent_name": "ann", "node_id": "node_1", "node_name": "quay",
-                        "status": "active", "name": "ann"
-                    })),
-                    _ => {
-                        let status = actix_web::http::StatusCode::from_u16(binding.max(400)).unwrap();
-                        let error = json!({"code": "node_not_found", "message": "words"});
-                        HttpResponse::build(status).json(json!({"ok": false, "error": error}))
-                    }
-                }
-            }
-        }))
-    });
-    let server = server.workers(1).disable_signals().bind(("127.0.0.1", 0)).unwrap();
-    let url = format!("http://{}", server.addrs()[0]);
-    actix_rt::spawn(server.run());
-    (url, seen)
-}
-
-/// A house whose session was live and is down.
-async fn cut_off(binding: u16) -> (House, Arc<Mutex<Vec<String>>>) {
-    let (url, seen) = engine(binding).await;
-    let house = House::at(&url);
-    house.up();
-    house.down();
-    (house, seen)
-}
-
-#[actix::test]
-async fn without_a_session_an_agent_is_registered_over_http_and_bound_to_this_node() {
-    let (mut house, seen) = cut_off(200).await;
-    let answer = house.spawn();
-    let build = house.asked_to_build().await;
-    assert_eq!(build.relay_env.token.expose(), "at_live_7");
-    build.reply.send(rooms(&house.ears));
-    build.started.send(Ok(started()));
-    assert_eq!(answer.await.unwrap().unwrap().warning, None);
-    let asked = seen.lock().unwrap()[..2].to_vec();
-    assert_eq!(asked, ["POST /v1/agents", "POST /v1/nodes/quay/agents"]);
-}
-
-#[actix::test]
-async fn an_agent_that_could_not_be_bound_is_a_warning_to_a_client_and_a_failure_to_the_engine() {
-    let (mut house, _) = cut_off(404).await;
-    let answer = house.spawn();
-    let build = house.asked_to_build().await;
-    build.reply.send(rooms(&house.ears));
-    build.started.send(Ok(started()));
-    let warning = answer.await.unwrap().unwrap().warning.unwrap();
-    assert!(warning.contains("not bound"), "{warning}");
-
-    let (mut house, _) = cut_off(404).await;
-    house.invoke("inv_1", asked());
-    assert!(matches!(house.next().await, Told::Deregister(gone) if gone.agent_id == "7".into()));
-    let InvocationResult::Failed(why) = house.ended().await.result else { panic!("a success") };
-    assert!(why.contains("not bound"), "{why}");
-    house.listed(&[]).await;
-}
-
-#[actix::test]
-async fn a_session_that_is_up_is_the_only_way_to_register() {
-    let (url, seen) = engine(200).await;
-    let mut house = House::at(&url);
-    house.up();
-    let answer = house.spawn();
-    let register = house.asked_to_register().await;
-    let refused = RegisterRefused::Engine { code: "node_capacity_exceeded".into(), message: "full".into() };
-    register.reply.send(Err(refused.clone()));
-    assert_eq!(answer.await.unwrap().unwrap_err(), SpawnRefused::NotRegistered(refused));
-    assert_eq!(*seen.lock().unwrap(), Vec::<String>::new(), "a refusal is no reason to go over HTTP");
-}
-
-fn letter(delivery: &str, of: &str) -> DeadLetter {
-    let note = crate::messages::delivery::Note {
-        from: "bob".into(),
-        target: of.into(),
-        thread: None,
-        msg_id: "m1".into(),
-        body: "hello".into(),
-        sent_at: None,
-        system: false,
-    };
-    DeadLetter {
-        agent: "3".into(),
-        name: name(of),
-        delivery: delivery.into(),
-        seq: crate::ids::Seq(1),
-        note,
-        reason: "no".into(),
-        attempts: 1,
-        landed: false,
-        at_ms: 1,
-    }
-}
-
-#[actix::test]
-async fn dead_letters_go_to_the_agent_that_has_the_name_now() {
-    let mut house = House::new();
-    house.up();
-    let spawned = house.spawn();
-    house.bring_up().await;
-    spawned.await.unwrap().unwrap();
-    for (delivery, of) in [("d1", "ann"), ("d2", "ben")] {
-        house.journal.append(Record::KeptLetter(Box::new(letter(delivery, of))));
-    }
-    let ask =
-        |which| house.registry.post::<RedeliverLetters>().ask(|reply| RedeliverLetters { which, reply });
-    let (all, none) = (ask(Letters::All), ask(Letters::Of("d9".into())));
-    match house.next().await {
-        Told::Redeliver(Redeliver { letter, reply }) => {
-            assert_eq!(letter.delivery, "d1".into());
-            reply.send(Ok(()));
-        }
-        other => panic!("{} instead of a dead letter", what(&other)),
-    }
-    let outcomes: Vec<_> =
-        all.await.unwrap().into_iter().map(|tried| (tried.delivery, tried.outcome)).collect();
-    assert_eq!(outcomes, [("d1".into(), Ok(())), ("d2".into(), Err(RedeliverRefused::NotLive))]);
-    assert_eq!(none.await.unwrap(), []);
-}
-
-#[actix::test]
-async fn an_agent_that_another_node_has_claimed_is_ended_here_and_not_there() {
-    let (url, seen) = engine(200).await;
-    let mut house = House::at(&url);
-    house.up();
-    let spawned = house.spawn();
-    house.bring_up().await;
-    spawned.await.unwrap().unwrap();
-    house.listed(&["ann"]).await;
-
-    house.tell(LocationConflict);
-    house.listed(&[]).await;
-    assert!(matches!(house.next().await, Told::Terminate));
-    house.tell(ChildExited { name: name("ann"), birth: Birth(1), exit: exit(EndedBy::Release) });
-    assert!(matches!(house.next().await, Told::Close), "and no deregistration before it");
-    assert!(seen.lock().unwrap().contains(&"GET /v1/nodes/quay/agents".to_owned()));
-
-    // The name is free here, and nothing claims that the id was ever ours.
-    let _again = house.spawn();
-    assert_eq!(house.asked_to_register().await.known_id, None, "no deregistration after it either");
-}
-
-#[actix::test]
-async fn the_id_of_an_agent_that_ended_is_known_after_a_restart() {
-    let mut house = House::new();
-    house.up();
-    let spawned = house.spawn();
-    house.bring_up().await;
-    spawned.await.unwrap().unwrap();
-    house.tell(ChildExited { name: name("ann"), birth: Birth(1), exit: exit(EndedBy::Itself) });
-    house.listed(&[]).await;
-
-    let mut house = house.again();
-    house.up();
-    let _spawned = house.spawn();
-    assert_eq!(house.asked_to_register().await.known_id, Some("7".into()));
-}
-
-impl House {
-    /// What became of the next read receipt.
-    async fn receipt(&mut self) -> (&'static str, Option<String>) {
-        loop {
-            let told = timeout(PATIENCE, self.told.recv()).await.expect("no receipt").unwrap();
-            if let Told::Event(Event::DeliveryReadAck { status, reason, .. }) = told {
-                return (status, reason);
-            }
-        }
-    }
-
-    fn read(&self, msg: &str) {
-        self.tell(MarkRead { name: name("ann"), delivery_id: "d1".into(), msg_id: msg.into() });
-    }
-}
-
-#[actix::test]
-async fn a_read_message_is_marked_with_the_agents_own_token_where_the_ack_does_not_say_it() {
-    let (url, seen) = engine(200).await;
-    let mut house = House::at(&url);
-    house.up();
-    let spawned = house.spawn();
-    house.bring_up().await;
-    spawned.await.unwrap().unwrap();
-    house.read("m1");
-    assert_eq!(house.receipt().await, ("suppressed_duplicate", None), "the ack says it");
-
-    house.tell(SessionUp {
-        epoch: Epoch(2),
-        node_id: "node_1".into(),
-        node_name: "quay".into(),
-        dialect: Dialect::V6,
-    });
-    house.read("m1");
-    assert_eq!(house.receipt().await, ("marked", None));
-    house.read("m2");
-    let (status, reason) = house.receipt().await;
-    assert!(status == "failed" && reason.is_some(), "{status}");
-    let asked = seen.lock().unwrap().clone();
-    let reads = asked.iter().filter(|line| line.ends_with("/read")).count();
-    assert_eq!(reads, 2, "never on the old engine, once each on the new one");
-    assert!(!asked.iter().any(|line| line == "POST /v1/agents"), "nothing is registered again: {asked:?}");
-}
-
-impl House {
-    /// Waits for an event like this one.
-    async fn event(&mut self, is_it: impl Fn(&Event) -> bool) {
-        loop {
-            let told = timeout(PATIENCE, self.told.recv()).await.expect("no such event").unwrap();
-            if matches!(&told, Told::Event(event) if is_it(event)) {
-                return;
-            }
-        }
-    }
-}
-
-#[actix::test]
-async fn an_agent_that_stays_idle_is_told_about_each_time() {
-    let mut house = House::new();
-    house.up();
-    let spec = SpawnSpec { idle_after: Some(Duration::from_millis(1)), ..house.spec() };
-    let spawned = house.registry.post::<Spawn>().ask(|reply| Spawn { spec, origin: Origin::Api, reply });
-    house.bring_up().await;
-    spawned.await.unwrap().unwrap();
-    let change = |from, to| StateChanged {
-        name: name("ann"),
-        birth: Birth(1),
-        from,
-        to,
-        because: String::new(),
-        dialog: None,
-    };
-    for _ in 0..2 {
-        house.tell(change(AgentState::Working, AgentState::Idle));
-        house.event(|event| matches!(event, Event::AgentIdle { name, .. } if name.as_str() == "ann")).await;
-        house.tell(change(AgentState::Idle, AgentState::Working));
-    }
-}
-
-// What the journal has to have first.
-
-impl House {
-    async fn agents(&self) -> Vec<AgentView> {
-        self.registry.post().ask(ListAgents).await.unwrap()
-    }
-
-    /// Waits until its agent has a process.
-    async fn until_survived(&self) {
-        let look = async {
-            while self.agents().await[0].pid.is_none() {
-                tokio::task::yield_now().await;
-            }
-        };
-        timeout(PATIENCE, look).await.expect("no process");
-    }
-
-    /// True when the world was told of an agent; whatever else was told is passed over.
-    fn is_spawn_told(&mut self) -> bool {
-        std::iter::from_fn(|| self.told.try_recv().ok())
-            .any(|told| matches!(told, Told::Event(Event::AgentSpawned { .. })))
-    }
-
-    /// True when this invocation's result was told; whatever else was told is passed over.
-    fn has_ended(&mut self, invocation: &str) -> bool {
-        std::iter::from_fn(|| self.told.try_recv().ok())
-            .any(|told| matches!(told, Told::Ended(ended) if ended.invocation.as_str() == invocation))
-    }
-}
-
-#[actix::test]
-async fn nobody_hears_of_an_agent_before_it_is_written_down_also_over_a_restart_of_the_registry() {
-    for by_engine in [false, true] {
-        let mut house = House::new();
-        house.up();
-        house.journal.stall(true);
-        let mut answer = None;
-        if by_engine {
-            house.invoke("inv_1", asked());
-        } else {
-            answer = Some(house.spawn());
-        }
-        house.bring_up().await;
-        house.until_survived().await;
-        assert_eq!(house.agents().await[0].phase, AgentPhase::Starting, "it could be lost");
-        assert!(!house.is_spawn_told(), "it could be lost");
-        assert!(answer.as_mut().is_none_or(|answer| answer.now_or_never().is_none()), "it could be lost");
-        assert!(!house.has_ended("inv_1"), "it could be lost");
-
-        house.registry.probe().arm(FaultPoint::Handler);
-        house.read("m1");
-        assert_eq!(house.agents().await.len(), 1, "the registry has restarted");
-        assert!(answer.as_mut().is_none_or(|answer| answer.now_or_never().is_none()), "it could be lost");
-        assert!(!house.has_ended("inv_1"), "it could be lost");
-
-        house.journal.stall(false);
-        match answer {
-            Some(answer) => assert_eq!(answer.await.unwrap().unwrap().agent_id, "7".into()),
-            None => {
-                assert_eq!(house.ended().await.result, InvocationResult::Spawned { name: name("ann") });
-            }
-        }
-    }
-}
-
-#[actix::test]
-async fn the_command_of_an_action_waits_for_the_record_that_it_was_begun() {
-    let mut house = House::new();
-    house.up();
-    house.journal.stall(true);
-    let action = Action::Other { name: "nod".to_owned(), input: "{}".to_owned() };
-    house.tell(Invoke { invocation: "inv_1".into(), action });
-    let early = timeout(Duration::from_millis(500), house.ended()).await;
-    assert!(early.is_err(), "it ran, and would run again after a kill of the broker");
-    house.journal.stall(false);
-    assert_eq!(house.ended().await.result, InvocationResult::Output("{}".to_owned()));
-}
-
-// Ends that come late, or never.
-
-#[actix::test]
-async fn a_release_that_nothing_comes_of_is_said_to_be_overdue_and_the_late_end_hits_no_later_agent() {
-    let mut house = House::new();
-    house.up();
-    let spawned = house.spawn();
-    house.bring_up().await;
-    spawned.await.unwrap().unwrap();
-    let released = house.registry.post::<Release>().ask(|reply| Release {
-        name: name("ann"),
-        reason: None,
-        force: false,
-        reply,
-    });
-    house.release("inv_1", "ann");
-    assert!(matches!(house.next().await, Told::Terminate));
-    // The clock moves on when nothing else does.
-    tokio::time::pause();
-    assert!(matches!(released.await.unwrap(), Released::Overdue));
-    tokio::time::resume();
-    assert!(matches!(house.next().await, Told::Close));
-    assert!(matches!(house.next().await, Told::Deregister(_)));
-    let InvocationResult::Failed(why) = house.ended().await.result else { panic!("a success") };
-    assert!(why.starts_with("release_failed: it did not end in time"), "{why}");
-
-    let spawned = house.spawn();
-    house.bring_up().await;
-    spawned.await.unwrap().unwrap();
-    house.tell(ChildExited { name: name("ann"), birth: Birth(1), exit: exit(EndedBy::Release) });
-    let agents = house.agents().await;
-    assert_eq!(agents.iter().map(|agent| agent.phase).collect::<Vec<_>>(), [AgentPhase::Live]);
-    house.tell(ChildExited { name: name("ann"), birth: Birth(2), exit: exit(EndedBy::Itself) });
-    assert!(house.agents().await.is_empty());
 }

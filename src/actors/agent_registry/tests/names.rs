@@ -3,7 +3,8 @@
 use super::*;
 use crate::messages::{
     process::{RestartPolicy, RestartWhen},
-    spawn::Found,
+    release::WorkerLost,
+    spawn::{FindAgent, Found},
 };
 
 impl House {
@@ -54,39 +55,6 @@ async fn late_words_of_a_dead_agent_are_not_taken_for_its_successors() {
     drop(told);
     house.tell(lost(2));
     assert!(house.agents().await.is_empty());
-}
-
-#[actix::test]
-async fn a_release_gives_up_what_a_killed_broker_left_also_of_a_name_whose_earlier_agent_had_ended() {
-    for lives in 1..=2 {
-        let mut house = House::new();
-        house.up();
-        for birth in 1..=lives {
-            let spawned = house.spawn();
-            house.bring_up().await;
-            spawned.await.unwrap().unwrap();
-            if birth < lives {
-                house.tell(ChildExited {
-                    name: name("ann"),
-                    birth: Birth(birth),
-                    exit: exit(EndedBy::Itself),
-                });
-                assert!(matches!(house.next().await, Told::Close));
-                assert!(matches!(house.next().await, Told::Deregister(_)));
-            }
-        }
-        let mut house = house.again();
-        assert_eq!(house.journal.agents().len(), 1, "nobody said goodbye");
-        let released = house.registry.post::<Release>().ask(|reply| Release {
-            name: name("ann"),
-            reason: None,
-            force: false,
-            reply,
-        });
-        assert!(matches!(released.await.unwrap(), Released::AlreadyGone));
-        assert!(matches!(house.next().await, Told::Deregister(gone) if gone.agent_id == "7".into()));
-        assert!(house.journal.agents().is_empty(), "its mail waits for nobody any more");
-    }
 }
 
 #[actix::test]
