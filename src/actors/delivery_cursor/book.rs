@@ -7,8 +7,11 @@
 //! Whether the position advances and whether a text is injected are two decisions: the same message at the
 //! next seq advances, is acked, and is not typed again.
 
+mod ending;
+mod held;
 mod hold;
 mod order;
+mod recall;
 mod view;
 mod worker;
 
@@ -18,7 +21,10 @@ use std::{
     time::Instant,
 };
 
-use self::hold::Pass;
+pub(super) use self::held::Held;
+#[cfg(test)]
+pub(super) use self::held::{ATTEMPTS_MAX, DEATHS_MAX};
+use self::held::{End, Ending, Last};
 use super::gap::Gap;
 use crate::{
     ids::{AgentId, AgentName, DeliveryId, Epoch, Generation, MsgId, Seq},
@@ -32,13 +38,6 @@ use crate::{
 /// Frames held beyond a gap; half a lane, so that what is missing always finds room. Further ones are
 /// dropped unacked, the farthest first, and come back with the replay.
 pub(super) const AHEAD_MAX: usize = 512;
-/// Times a delivery is handed over before it is a dead letter. Waiting for a busy agent is not a try.
-pub(super) const ATTEMPTS_MAX: u32 = 20;
-
-/// Programs that end by themselves with a delivery in their composer before it is a dead letter. One such end may be
-/// chance, and may be the work of another message in the same paste; the second try goes alone. A third would make
-/// three ends in a row at the start, which are a crash loop and cost the agent its life.
-pub(super) const DEATHS_MAX: u32 = 2;
 
 /// The moment of a step.
 #[derive(Clone, Copy, Debug)]
@@ -138,81 +137,6 @@ enum Position {
     At(u64),
 }
 
-/// A frame that is held.
-#[derive(Debug)]
-pub(super) struct Held {
-    delivery: Arc<Delivery>,
-    #[expect(dead_code, reason = "gives the frame's room back when it is let go")]
-    credit: Credit,
-    /// When it came, in milliseconds since the Unix epoch.
-    since_ms: u64,
-    attempts: u32,
-    /// Attempts of this life of the broker that the worker gave back before it began them.
-    taken_back: u32,
-    /// Programs of this agent that ended by themselves while they had it, without a proof.
-    deaths: u32,
-    rung: Option<Rung>,
-    /// An earlier try ended nobody knows how.
-    uncertain: bool,
-    pass: Pass,
-    told: Told,
-    waiting: String,
-    end: Option<End>,
-}
-
-impl Held {
-    fn new(delivery: Arc<Delivery>, credit: Credit, at: Moment) -> Self {
-        Self {
-            delivery,
-            credit,
-            since_ms: at.wall_ms,
-            attempts: 0,
-            taken_back: 0,
-            deaths: 0,
-            rung: None,
-            uncertain: false,
-            pass: Pass::default(),
-            told: Told::default(),
-            waiting: String::new(),
-            end: None,
-        }
-    }
-
-    /// How often it was really tried.
-    fn tries(&self) -> u32 {
-        self.attempts.saturating_sub(self.taken_back)
-    }
-
-    /// Why it is not tried again, if it is not.
-    fn given_up(&self) -> Option<String> {
-        if self.deaths >= DEATHS_MAX {
-            let how = "before it had shown that it took it";
-            return Some(format!("the program ended {DEATHS_MAX} times while it had this message, {how}"));
-        }
-        let is_hopeless = self.tries() >= ATTEMPTS_MAX;
-        is_hopeless.then(|| format!("handed to the terminal {ATTEMPTS_MAX} times without a proof"))
-    }
-}
-
-#[derive(Debug, Default)]
-struct Told {
-    received: bool,
-    injected: bool,
-    stuck: bool,
-}
-
-#[derive(Debug)]
-struct End {
-    how: Ending,
-    mark: u64,
-}
-
-#[derive(Clone, Debug)]
-enum Ending {
-    Outcome(Outcome),
-    DeadLetter { reason: String, landed: bool },
-}
-
 /// A stretch of the mailbox above the last ack.
 #[derive(Debug)]
 enum Slot {
@@ -231,20 +155,6 @@ pub(super) struct Counts {
     duplicates: u64,
     dead_letters: u64,
     stale_reports: u64,
-}
-
-#[derive(Debug)]
-struct Last {
-    delivery: Arc<Delivery>,
-    since_ms: u64,
-    tries: u32,
-    rung: Option<Rung>,
-}
-
-impl Last {
-    fn of(one: &Held) -> Self {
-        Self { delivery: one.delivery.clone(), since_ms: one.since_ms, tries: one.tries(), rung: one.rung }
-    }
 }
 
 /// One mailbox.
@@ -363,71 +273,8 @@ impl Book {
         book
     }
 
-    /// Ends the life of this book and takes what it holds, oldest first.
-    pub(super) fn into_held(mut self) -> Vec<Held> {
-        for key in &self.in_flight {
-            if let Some(one) = self.held.get_mut(key) {
-                one.may_be_begun();
-            }
-        }
-        self.held.into_values().chain(self.ahead.into_values()).collect()
-    }
-
     pub(super) fn counts(&self) -> Counts {
         self.counts
-    }
-
-    /// Takes back what a former life of this cursor held. What the journal knows as settled only waits for
-    /// the disk; everything else is handed over again.
-    pub(super) fn recall(&mut self, at: Moment, held: Vec<Held>, out: &mut Vec<Effect>) {
-        let position = match self.position {
-            Position::At(position) => position,
-            Position::Unknown => 0,
-        };
-        let is_past = |one: &Held| (1..=position).contains(&one.delivery.seq.0);
-        let (past, open): (Vec<_>, Vec<_>) = held.into_iter().partition(is_past);
-        // The engine waits for acks of these, and everybody for the news: they go before the place where
-        // the journal stands, which is the last slot.
-        let stands = self.slots.drain(..).next_back();
-        self.lead = 0;
-        for mut one in past {
-            let Some(end) = one.end.as_mut() else { continue };
-            end.mark = 1;
-            let seq = one.delivery.seq.0;
-            self.slots.push_back(Slot::Past { to: seq - 1, mark: 1 });
-            let key = self.keep(one);
-            self.slots.push_back(Slot::Held(key));
-        }
-        self.slots.extend(stands);
-        self.advance_lead();
-        for one in open {
-            self.take_back(at, one, out);
-        }
-        // A message that was in the mailbox's hand when the former life ended is gone with it.
-        if self.gap.ask() {
-            out.push(Effect::RequestReplay);
-        }
-        self.hand_over(at, out);
-        self.finish_step(out);
-    }
-
-    fn take_back(&mut self, at: Moment, mut one: Held, out: &mut Vec<Effect>) {
-        one.uncertain |= one.tries() > 0;
-        one.waiting.clear();
-        // The journal knows nothing of its tries that this does not, and not which of them were taken back.
-        self.unfinished.remove(&one.delivery.delivery_id);
-        if one.delivery.seq.0 != 0 {
-            return self.sequenced(at, None, one, out);
-        }
-        let is_known = !self.fanout.insert(one.delivery.delivery_id.clone());
-        match one.end.as_mut() {
-            Some(end) if is_known => {
-                end.mark = 1;
-                let key = self.keep(one);
-                self.fanout_ends.push_back((1, key));
-            }
-            _ => self.enter(at, one, out),
-        }
     }
 
     /// Gives a frame whose id the engine uses again and again a name of its own within this house.
@@ -579,119 +426,5 @@ impl Book {
                 self.ready.push_back(key);
             }
         }
-    }
-
-    /// A delivery is at its end; it is let go once that is on disk and everything before it is.
-    fn settle(&mut self, at: Moment, key: u64, how: Ending, out: &mut Vec<Effect>) {
-        let Some(one) = self.held.get(&key) else { return };
-        let delivery = one.delivery.clone();
-        let record = match (&how, note_of(&delivery)) {
-            (Ending::DeadLetter { reason, landed }, Some(note)) => {
-                Record::DeadLettered(Box::new(DeadLetter {
-                    agent: self.agent.clone(),
-                    name: self.name.clone(),
-                    delivery: delivery.delivery_id.clone(),
-                    seq: delivery.seq,
-                    note: note.clone(),
-                    reason: reason.clone(),
-                    attempts: one.attempts,
-                    landed: *landed,
-                    at_ms: at.wall_ms,
-                }))
-            }
-            (ending, _) => Record::Settled {
-                agent: self.agent.clone(),
-                delivery: delivery.delivery_id.clone(),
-                msg: delivery.msg_id.clone(),
-                seq: delivery.seq,
-                outcome: match ending {
-                    Ending::Outcome(outcome) => *outcome,
-                    // A frame without a text is never handed over, so it cannot fail.
-                    Ending::DeadLetter { .. } => Outcome::Unusable,
-                },
-            },
-        };
-        if let Ending::DeadLetter { landed, .. } = how {
-            self.counts.dead_letters += 1;
-            if !landed {
-                self.messages.remove(&delivery.msg_id);
-            }
-        }
-        let mark = self.append(record, out);
-        if let Some(one) = self.held.get_mut(&key) {
-            one.end = Some(End { how, mark });
-            one.waiting.clear();
-        }
-        self.in_flight.retain(|other| *other != key);
-        if delivery.seq.0 == 0 {
-            self.fanout_ends.push_back((mark, key));
-        }
-        self.advance_lead();
-    }
-
-    fn append(&mut self, record: Record, out: &mut Vec<Effect>) -> u64 {
-        out.push(Effect::Append(record));
-        self.marks += 1;
-        self.marks
-    }
-
-    fn advance_lead(&mut self) {
-        while let Some(slot) = self.slots.get(self.lead) {
-            self.injected = match slot {
-                Slot::Past { to, .. } => self.injected.max(*to),
-                Slot::Held(key) => match self.held.get(key) {
-                    Some(one) if one.end.is_some() => one.delivery.seq.0,
-                    _ => return,
-                },
-            };
-            self.lead += 1;
-        }
-    }
-
-    /// Lets go of what is on disk, acks, and asks for what was refused when there is room again.
-    fn finish_step(&mut self, out: &mut Vec<Effect>) {
-        while let Some((mark, key)) = self.fanout_ends.front().copied()
-            && mark <= self.on_disk
-        {
-            self.fanout_ends.pop_front();
-            self.ack_due = true;
-            self.let_go(key, out);
-        }
-        while let Some(slot) = self.slots.front() {
-            let (to, key) = match slot {
-                Slot::Past { to, mark } if *mark <= self.on_disk => (*to, None),
-                Slot::Held(key) => match self.held.get(key) {
-                    Some(Held { end: Some(end), delivery, .. }) if end.mark <= self.on_disk => {
-                        (delivery.seq.0, Some(*key))
-                    }
-                    _ => break,
-                },
-                Slot::Past { .. } => break,
-            };
-            self.slots.pop_front();
-            self.lead = self.lead.saturating_sub(1);
-            self.journalled = self.journalled.max(to);
-            if let Some(key) = key {
-                self.let_go(key, out);
-            }
-        }
-        if self.on_disk >= self.base && (self.ack_due || self.journalled > self.acked) {
-            self.ack_due = false;
-            self.acked = self.journalled;
-            out.push(Effect::Ack(Seq(self.acked)));
-        }
-        if !self.gone && self.lane.wants_replay() && self.gap.ask() {
-            out.push(Effect::RequestReplay);
-        }
-    }
-
-    fn let_go(&mut self, key: u64, out: &mut Vec<Effect>) {
-        let Some(one) = self.held.remove(&key) else { return };
-        let fact = match one.end.map(|end| end.how) {
-            Some(Ending::Outcome(Outcome::Proven(rung))) => Fact::Acked(rung),
-            Some(Ending::DeadLetter { reason, .. }) => Fact::DeadLettered { reason, attempts: one.attempts },
-            _ => return,
-        };
-        out.push(Effect::Tell(one.delivery, fact));
     }
 }
