@@ -295,6 +295,8 @@ fn a_rooms_rule_files_know_no_actix() {
         "actors/agent_registry/session.rs",
         "actors/agent_registry/spawning.rs",
         "actors/agent_registry/stillness.rs",
+        "actors/delivery_cursor/holding.rs",
+        "actors/delivery_cursor/letters.rs",
         "actors/node_session/clock.rs",
         "actors/node_session/incoming.rs",
         "actors/node_session/offering.rs",

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! The numbers obey `acked <= journalled <= injected <= received`. The rules are in [`book`]; this shell
-//! carries their effects out. When the child is gone, what has no proof is dropped unacked: the engine keeps
+//! carries their effects out, and beside it stand what is said about messages that are [held back](holding) and
+//! about dead [letters]. When the child is gone, what has no proof is dropped unacked: the engine keeps
 //! it for the next process of this agent.
 //!
 //! A restart rebuilds the book from the journal and takes back what was held; whatever has no proof is handed
@@ -19,9 +20,18 @@
 mod book;
 mod facts;
 mod gap;
+mod holding;
+mod letters;
+mod marks;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod rules;
+#[cfg(test)]
+mod tests;
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::Instant,
 };
@@ -29,27 +39,29 @@ use std::{
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, SpawnHandle, Supervised, WrapFuture};
 use tracing::{info, warn};
 
-use self::book::{Book, Effect, Event, Fact, Moment, Origin};
+use self::{
+    book::{Book, Effect, Event, Fact, Moment, Origin},
+    holding::Holder,
+    marks::Marks,
+};
 use crate::{
     ids::{AgentId, AgentName, DeliveryId, Epoch, Seq},
     messages::{
         Reply,
-        dead_letter::{DeadLetter, Redeliver, RedeliverRefused},
+        dead_letter::DeadLetter,
         delivery::{
-            Ack, CancelInjections, Content, Deliver, Delivery, EpochStarted, FlushAcks, Inject, InjectReport,
-            Journalled, Lane, MarkRead, Mode, ObserveCursor, RequestReplay, WorkerGone, WorkerUp,
+            Ack, CancelInjections, Deliver, Delivery, EpochStarted, FlushAcks, Inject, InjectReport,
+            Journalled, Lane, MarkRead, ObserveCursor, RequestReplay, WorkerGone, WorkerUp,
         },
-        hold::{DeliveryMode, Flush, GetDeliveryMode, ListPending, ModeConflict, ModeSet, SetDeliveryMode},
+        hold::DeliveryMode,
         observe::{self, Publish},
     },
-    store::{Journal, Record, Ticket},
+    store::{Journal, Ticket},
     supervision::{Detail, Lifeline, Post, now_ms},
 };
 
 /// Panics with the same delivery in hand before it is a dead letter.
 const POISON_PANICS: u32 = 3;
-/// What a dead letter takes beside its text, for the room it is accounted.
-const LETTER_OVERHEAD: usize = 512;
 
 /// Whose mailbox.
 #[derive(Clone, Debug)]
@@ -79,9 +91,6 @@ pub struct CursorDoors {
     pub publish: Post<Publish>,
 }
 
-/// Who is told that messages are held, once the worker has given back what it had not begun.
-type Holder = (Reply<Result<ModeSet, ModeConflict>>, ModeSet);
-
 /// One agent's mailbox. See the module.
 pub struct DeliveryCursor {
     life: Lifeline,
@@ -92,9 +101,8 @@ pub struct DeliveryCursor {
     book: Book,
     /// Effects of the current turn.
     out: Vec<Effect>,
-    /// The book's mark of the newest record, and the tickets of those that are not on disk yet.
-    mark: u64,
-    waited: VecDeque<(u64, Ticket)>,
+    /// What has to reach the disk yet.
+    marks: Marks,
     /// The trace of the newest try.
     traced: Ticket,
     /// The journal was asked to tell.
@@ -144,7 +152,7 @@ impl DeliveryCursor {
             },
             &mut out,
         );
-        let waited = VecDeque::from([(1, journal.last_ticket())]);
+        let marks = Marks::after(journal.last_ticket());
         Self {
             life,
             config,
@@ -153,8 +161,7 @@ impl DeliveryCursor {
             lane,
             book,
             out,
-            mark: 1,
-            waited,
+            marks,
             traced: Ticket(0),
             notified: false,
             flushing: Vec::new(),
@@ -188,8 +195,7 @@ impl DeliveryCursor {
         self.out.clear();
         self.wake = None;
         self.notified = false;
-        self.mark = 1;
-        self.waited = VecDeque::from([(1, self.journal.last_ticket())]);
+        self.marks = Marks::after(self.journal.last_ticket());
         let origin = Origin {
             agent: self.config.agent_id.clone(),
             name: self.config.name.clone(),
@@ -248,8 +254,8 @@ impl DeliveryCursor {
         // no ack is kept by the engine.
         match effect {
             Effect::Append(record) => {
-                self.mark += 1;
-                self.waited.push_back((self.mark, self.journal.append(record)));
+                let ticket = self.journal.append(record);
+                self.marks.appended(ticket);
             }
             Effect::Trace(record) => self.traced = self.journal.append(record),
             Effect::Inject(mut inject) => {
@@ -307,99 +313,6 @@ impl DeliveryCursor {
         self.doors.publish.tell(Publish(event)).ok();
     }
 
-    /// Tries a dead letter again, as a frame outside the mailbox: no ack depends on it.
-    fn try_again(&mut self, letter: DeadLetter, ctx: &mut Context<Self>) -> Result<(), RedeliverRefused> {
-        if self.gone.is_some() {
-            return Err(RedeliverRefused::NotLive);
-        }
-        let delivery_id = letter.again();
-        if self.again.contains_key(&delivery_id) {
-            return Err(RedeliverRefused::UnderWay);
-        }
-        let bytes = letter.note.body.len() + LETTER_OVERHEAD;
-        let credit = self.lane.take(Seq(0), bytes).ok_or(RedeliverRefused::NoRoom)?;
-        let delivery = Arc::new(Delivery {
-            delivery_id: delivery_id.clone(),
-            msg_id: letter.note.msg_id.clone(),
-            seq: Seq(0),
-            mode: Mode::Wait,
-            content: Content::Inject(letter.note.clone()),
-            repeats: false,
-        });
-        info!(agent = %self.config.name, delivery = %letter.delivery, "dead letter is tried again");
-        self.again.insert(delivery_id, letter);
-        self.in_hand = Some(delivery.clone());
-        self.step(Event::Again { delivery, credit }, ctx);
-        Ok(())
-    }
-
-    /// The new attempt has come to its end: it is in, or it is a letter of its own.
-    fn tried_again(&self, letter: DeadLetter, proven: bool) {
-        let DeadLetter { agent, delivery, note, .. } = letter;
-        self.journal.append(Record::DeadLetterCleared { agent, delivery: delivery.clone() });
-        if proven {
-            let (name, event_id) = (self.config.name.clone(), note.msg_id);
-            self.publish(observe::Event::DeadLetterRedelivered { name, delivery_id: delivery, event_id });
-        }
-    }
-
-    /// Asks the worker for what it has not begun, and tells whoever holds the messages back.
-    fn take_back(&mut self, holder: Option<Holder>, ctx: &mut Context<Self>) {
-        let forgotten = self.doors.cancel.ask(|reply| CancelInjections { reply });
-        ctx.spawn(forgotten.into_actor(self).map(move |forgotten, cursor, ctx| {
-            // A worker that ended meanwhile is followed by another, which is asked again.
-            cursor.step(Event::TakenBack(forgotten.unwrap_or_default()), ctx);
-            if let Some((reply, set)) = holder {
-                // Whoever stopped waiting reads the mode.
-                reply.send(Ok(set));
-            }
-        }));
-    }
-
-    fn set_mode(&mut self, ask: SetDeliveryMode, ctx: &mut Context<Self>) {
-        let SetDeliveryMode { mode, expect, reply } = ask;
-        let at = now();
-        let set = match self.book.set_mode(at, mode, expect, &mut self.out) {
-            Ok(set) => set,
-            Err(conflict) => {
-                // Whoever stopped waiting has changed nothing.
-                reply.send(Err(conflict));
-                return;
-            }
-        };
-        if set.previous != set.mode {
-            info!(agent = %self.config.name, mode = %set.mode, flushed = set.flushed, "delivery mode set");
-            let name = self.config.name.clone();
-            self.publish(observe::Event::AgentInboundDeliveryModeChanged {
-                name: name.clone(),
-                previous_mode: set.previous,
-                mode: set.mode,
-            });
-            if set.flushed > 0 {
-                let (count, reason) = (set.flushed, "delivery_mode_transition");
-                self.publish(observe::Event::AgentPendingDrained { name, count, reason });
-            }
-        }
-        let mut holder = Some((reply, set));
-        self.carry_out_for(&mut holder, at, ctx);
-        if let Some((reply, set)) = holder {
-            // Nothing was to be given back.
-            reply.send(Ok(set));
-        }
-    }
-
-    fn flush(&mut self, flush: Flush, ctx: &mut Context<Self>) {
-        let at = now();
-        let count = self.book.flush(at, flush.only.as_ref(), &mut self.out);
-        if count > 0 {
-            let (name, reason) = (self.config.name.clone(), "explicit_flush");
-            self.publish(observe::Event::AgentPendingDrained { name, count, reason });
-        }
-        self.carry_out(at, ctx);
-        // Whoever stopped waiting sees in the list what is left.
-        flush.reply.send(count);
-    }
-
     fn request_replay(&self, ctx: &mut Context<Self>) {
         let agent_id = self.config.agent_id.clone();
         let answer = self.doors.replay.ask(|reply| RequestReplay { agent_id, reply });
@@ -412,16 +325,17 @@ impl DeliveryCursor {
     /// One question to the journal at a time, about the oldest record: its answer covers all that are on
     /// disk by then.
     fn await_disk(&mut self, ctx: &mut Context<Self>) {
-        if self.waited.is_empty() {
+        let oldest = self.marks.oldest();
+        if oldest.is_none() {
             // Whoever stopped waiting leaves the rest to the journal.
             self.flushing.drain(..).for_each(|flushed| _ = flushed.send(()));
         }
-        if let Some((_, oldest)) = self.waited.front()
+        if let Some(oldest) = oldest
             && !self.notified
         {
             self.notified = true;
             let post = Post::new(ctx.address().recipient(), self.life.probe().clone());
-            self.journal.notify(*oldest, post);
+            self.journal.notify(oldest, post);
         }
     }
 
@@ -545,14 +459,7 @@ impl Handler<Journalled> for DeliveryCursor {
     fn handle(&mut self, journalled: Journalled, ctx: &mut Context<Self>) {
         let _turn = self.life.turn();
         self.notified = false;
-        let mut on_disk = None;
-        while let Some((mark, ticket)) = self.waited.front()
-            && ticket.0 <= journalled.ticket
-        {
-            on_disk = Some(*mark);
-            self.waited.pop_front();
-        }
-        match on_disk {
+        match self.marks.on_disk(Ticket(journalled.ticket)) {
             Some(mark) => self.step(Event::OnDisk(mark), ctx),
             None => self.await_disk(ctx),
         }
@@ -565,55 +472,6 @@ impl Handler<EpochStarted> for DeliveryCursor {
     fn handle(&mut self, _started: EpochStarted, ctx: &mut Context<Self>) {
         let _turn = self.life.turn();
         self.step(Event::EpochStarted, ctx);
-    }
-}
-
-impl Handler<Redeliver> for DeliveryCursor {
-    type Result = ();
-
-    fn handle(&mut self, redeliver: Redeliver, ctx: &mut Context<Self>) {
-        let _turn = self.life.turn();
-        let Redeliver { letter, reply } = redeliver;
-        // One who gave up waiting finds what came of it in the list.
-        reply.send(self.try_again(letter, ctx));
-    }
-}
-
-impl Handler<SetDeliveryMode> for DeliveryCursor {
-    type Result = ();
-
-    fn handle(&mut self, ask: SetDeliveryMode, ctx: &mut Context<Self>) {
-        let _turn = self.life.turn();
-        self.set_mode(ask, ctx);
-    }
-}
-
-impl Handler<GetDeliveryMode> for DeliveryCursor {
-    type Result = ();
-
-    fn handle(&mut self, ask: GetDeliveryMode, _ctx: &mut Context<Self>) {
-        let _turn = self.life.turn();
-        // One who gave up waiting needs no answer.
-        ask.0.send(self.book.mode());
-    }
-}
-
-impl Handler<ListPending> for DeliveryCursor {
-    type Result = ();
-
-    fn handle(&mut self, ask: ListPending, _ctx: &mut Context<Self>) {
-        let _turn = self.life.turn();
-        // One who gave up waiting needs no answer.
-        ask.0.send(self.book.pending());
-    }
-}
-
-impl Handler<Flush> for DeliveryCursor {
-    type Result = ();
-
-    fn handle(&mut self, flush: Flush, ctx: &mut Context<Self>) {
-        let _turn = self.life.turn();
-        self.flush(flush, ctx);
     }
 }
 
@@ -631,10 +489,3 @@ impl Handler<ObserveCursor> for DeliveryCursor {
 fn now() -> Moment {
     Moment { now: tokio::time::Instant::now().into_std(), wall_ms: now_ms() }
 }
-
-#[cfg(test)]
-mod model;
-#[cfg(test)]
-mod rules;
-#[cfg(test)]
-mod tests;

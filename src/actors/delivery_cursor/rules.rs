@@ -5,7 +5,10 @@ use std::time::Duration;
 use super::{book::*, gap::*, *};
 use crate::{
     ids::{Generation, MsgId},
-    messages::delivery::{Content, CursorView, House, InjectStep, Mode, Note, Rung},
+    messages::{
+        delivery::{Content, CursorView, House, InjectStep, Mode, Note, Rung},
+        hold::ModeConflict,
+    },
     store::{CursorState, Outcome, Record},
 };
 

@@ -9,7 +9,9 @@ use super::*;
 use crate::{
     ids::{Epoch, Generation, MsgId},
     messages::{
+        dead_letter::{Redeliver, RedeliverRefused},
         delivery::{Content, House, InjectStep, Mode, Note, Rung},
+        hold::{Flush, GetDeliveryMode, ListPending, ModeConflict, ModeSet, SetDeliveryMode},
         lifecycle::{ActorId, ActorKind},
     },
     supervision::{Child, Directory, FaultPoint, Probe, Seat},
