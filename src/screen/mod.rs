@@ -36,6 +36,8 @@ pub struct Screen {
     /// The parameters of the scrolling region, while it is not the whole screen.
     margins: Option<Vec<u8>>,
     bracketed_paste_seen: bool,
+    /// The same, while no program had the whole screen to itself.
+    shared_paste_seen: bool,
 }
 
 /// A part of the screen for a rule to look at.
@@ -74,6 +76,7 @@ impl Screen {
             begun: Vec::new(),
             margins: None,
             bracketed_paste_seen: false,
+            shared_paste_seen: false,
         }
     }
 
@@ -89,6 +92,7 @@ impl Screen {
             self.parser = parser(self.size(), Watch { title, ..Watch::default() });
         }
         self.bracketed_paste_seen |= self.bracketed_paste();
+        self.shared_paste_seen |= self.bracketed_paste() && !self.alternate();
         std::mem::take(&mut self.parser.callbacks_mut().answers)
     }
 
@@ -179,6 +183,12 @@ impl Screen {
     /// True when it has done so after any piece of output.
     pub fn bracketed_paste_seen(&self) -> bool {
         self.bracketed_paste_seen
+    }
+
+    /// True when it has done so without having the whole screen to itself: it was no pager or editor that another
+    /// program runs.
+    pub fn shared_paste_seen(&self) -> bool {
+        self.shared_paste_seen
     }
 
     /// True when the program has the whole screen to itself.

@@ -130,3 +130,14 @@ fn bash_takes_a_message_that_is_taller_than_its_screen() {
     drop(tui);
     stage.over();
 }
+
+#[test]
+fn a_shell_without_pastes_takes_messages_again_after_a_program_had_its_screen() {
+    let stage = Stage::new();
+    let script = r#"printf '\033[?1049hpages'; sleep 0.3; printf '\033[?1049l$ '; exec cat"#;
+    let args = ["-c", script].map(str::to_owned);
+    let tui = stage.run("pager", "sh", &args, "auto", &[]);
+    assert_eq!(tui.takes(SHORT).1, ["consumed", "consumed"]);
+    drop(tui);
+    stage.over();
+}
