@@ -287,7 +287,7 @@ impl PtyWorker {
         let desk = live.desk.wake(now).filter(|_| !live.hung_up && !live.deaf);
         let transcript = live.transcript.as_ref().and_then(Transcript::wake);
         let transcript = transcript.filter(|_| live.desk.awaits_record().is_some());
-        [survival, ending, limit, live.look_at, desk, transcript, self.outlet.wake()]
+        [survival, ending, limit, live.look_at, live.closed_at(now), desk, transcript, self.outlet.wake()]
             .into_iter()
             .flatten()
             .min()
