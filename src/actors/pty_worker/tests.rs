@@ -607,7 +607,7 @@ async fn what_was_shown_is_recorded_to_the_end() {
         events.iter().filter(|(_, code, _)| code == "o").map(|(_, _, data)| &**data).collect();
     assert_eq!(shown, "héllo\r\n\r\n\u{1b}[1mbye\r\n", "{recording}");
     assert!(events.iter().any(|(_, code, data)| code == "r" && data == "90x30"), "{recording}");
-    assert_eq!(events.last().unwrap().2, "code 0");
+    assert_eq!(events.last().unwrap().2, "0");
 }
 
 #[actix::test]
