@@ -233,7 +233,7 @@ fn clients_are_refused_with_the_code_that_fits() {
         (&["spawn", "b", "--cwd", "nowhere", "--", "sh"], 4, "nowhere"),
         (&["spawn", "b", "--", "no-such-program"], 4, "no-such-program"),
         (&["release", "nobody"], 6, "nobody"),
-        (&["explain", "nobody"], 6, "nobody"),
+        (&["explain", "nobody"], 6, "relay-broker crashes"),
         (&["snapshot", "nobody"], 6, "nobody"),
         (&["send", "nobody", "hello"], 6, "nobody"),
     ];
