@@ -245,12 +245,13 @@ fn clients_are_refused_with_the_code_that_fits() {
     let url = broker.line.strip_prefix("API listening on ").unwrap().trim_end().to_owned();
     succeed(dir.path(), &["spawn", "a", "--", "sleep", "60"]);
 
-    let cases: [(&[&str], i32, &str); 7] = [
+    let cases: [(&[&str], i32, &str); 8] = [
+        (&["spawn", "b", "--", ""], 2, "empty"),
         (&["spawn", "a", "--", "sleep", "60"], 4, "already exists"),
         (&["spawn", "b", "--cwd", "nowhere", "--", "sh"], 4, "nowhere"),
         (&["spawn", "b", "--", "no-such-program"], 4, "no-such-program"),
         (&["release", "nobody"], 6, "nobody"),
-        (&["explain", "nobody"], 6, "nobody"),
+        (&["explain", "nobody"], 6, "relay-broker crashes"),
         (&["snapshot", "nobody"], 6, "nobody"),
         (&["send", "nobody", "hello"], 6, "nobody"),
     ];
@@ -268,6 +269,16 @@ fn clients_are_refused_with_the_code_that_fits() {
         .output()
         .unwrap();
     assert_eq!(wrong.status.code(), Some(4), "{}", text(&wrong.stderr));
+    succeed(dir.path(), &["release", "a"]);
+}
+
+#[test]
+fn a_program_is_run_as_it_was_named_whatever_is_in_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let _broker = Broker::start(dir.path(), &["up"]);
+    let named = dir.path().join("it's my program");
+    std::os::unix::fs::symlink("/bin/sleep", &named).unwrap();
+    succeed(dir.path(), &["spawn", "a", "--", "./it's my program", "60"]);
     succeed(dir.path(), &["release", "a"]);
 }
 

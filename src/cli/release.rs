@@ -54,7 +54,8 @@ pub(super) fn run(args: &Args, env: &Env) -> Result<Exit, Failure> {
     let reply: Reply = answer.read()?;
     // The API takes the release of an unknown agent for done; here it would hide a slip of the finger.
     if reply.outcome == "unknown" && !args.force {
-        let said = format!("no agent named `{name}`; `relay-broker ps` lists them");
+        let ended = "`relay-broker crashes` those that have ended";
+        let said = format!("no agent named `{name}`; `relay-broker ps` lists them, {ended}");
         return Err(Failure::new(Exit::NotFound, said));
     }
     if reply.outcome == "overdue" {

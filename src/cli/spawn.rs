@@ -61,7 +61,8 @@ pub(super) struct Args {
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Request {
     pub(super) name: String,
-    pub(super) cli: String,
+    /// As it is: whoever typed it has a shell that has split it already.
+    pub(super) command: String,
     pub(super) args: Vec<String>,
     pub(super) cwd: PathBuf,
     pub(super) env: BTreeMap<String, String>,
@@ -95,9 +96,14 @@ pub(super) fn run(args: Args, env: &Env) -> Result<Exit, Failure> {
     let broker = args.place.find(env)?;
     let here = std::env::current_dir()?;
     let mut words = args.command.into_iter();
+    let command = words.next().filter(|program| !program.trim().is_empty());
+    let Some(command) = command else {
+        // A variable that is not set, for example.
+        return Err(Failure::new(Exit::Usage, "the program's name is empty; name one after the two dashes"));
+    };
     let request = Request {
         name: args.name.to_string(),
-        cli: words.next().unwrap_or_default(),
+        command,
         args: words.collect(),
         // A path means what it means here, wherever the broker runs.
         cwd: args.cwd.map_or_else(|| here.clone(), |cwd| here.join(cwd)),

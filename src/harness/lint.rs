@@ -127,9 +127,9 @@ impl Lint<'_> {
                     self.wrong(&format!("{list}.{nth}"), said);
                 }
                 for (key, texts) in [("all", &rule.all), ("any", &rule.any), ("not", &rule.not)] {
-                    if texts.iter().any(|text| text.is_empty() || text.chars().any(char::is_control)) {
+                    if texts.iter().any(|text| shows_nothing(text) || text.chars().any(char::is_control)) {
                         let said =
-                            format!("rule `{}`: a text is empty or holds a control character", rule.id);
+                            format!("rule `{}`: a text is blank or holds a control character", rule.id);
                         self.wrong(&format!("{list}.{nth}.{key}"), said);
                     }
                 }
@@ -157,6 +157,16 @@ impl Lint<'_> {
             self.wrong(
                 if seen { "composer.kind" } else { "becomes" },
                 "a composer that is `seen` goes with `becomes`, and no other does",
+            );
+        }
+        // Each would be found on every screen: a draft would count for nothing, and a message for pasted.
+        if harness.composer.empty.iter().any(|text| shows_nothing(text)) {
+            self.wrong("composer.empty", "a placeholder is blank; write what the empty composer says");
+        }
+        if !harness.composer.paste_marks.iter().all(|mark| mark.contains(char::is_alphanumeric)) {
+            self.wrong(
+                "composer.paste_marks",
+                "a mark has no letter or digit; write what stands for a paste",
             );
         }
         if harness.composer.empty.is_empty() == harness.composer.region.is_some() {
@@ -272,6 +282,11 @@ impl Lint<'_> {
     }
 }
 
+/// True for a text that is in every text.
+fn shows_nothing(text: &str) -> bool {
+    text.trim().is_empty()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -343,6 +358,10 @@ mod tests {
             ("['otter']", "['/bin/otter']", "directories"),
             ("'always'", "'always'\nempty = ['Ask']", "go together"),
             ("'always'", "'always'\nregion = 'bottom:3'", "go together"),
+            ("'always'", "'always'\nregion = 'bottom:3'\nempty = ['Ask', '']", "blank"),
+            ("'always'", "'always'\npaste_marks = ['[Pasted', '']", "letter or digit"),
+            ("'always'", "'always'\npaste_marks = ['───']", "letter or digit"),
+            ("'busy'", "' '", "blank"),
         ] {
             let found = faults(&GOOD.replace(from, to));
             assert!(found.iter().any(|(_, said)| said.contains(word)), "{to}: {found:?}");

@@ -64,7 +64,8 @@ impl ApiError {
 
     /// No such agent.
     pub(super) fn no_agent(name: &str) -> Self {
-        let message = format!("no agent named `{name}`; `relay-broker ps` lists them");
+        let ended = "`relay-broker crashes` those that have ended";
+        let message = format!("no agent named `{name}`; `relay-broker ps` lists them, {ended}");
         Self::new(StatusCode::NOT_FOUND, "agent_not_found", message).about(name)
     }
 

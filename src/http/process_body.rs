@@ -25,7 +25,10 @@ pub(super) struct ProcessBody {
 
 /// A word, or a word with its numbers.
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "`restart` is `never`, `on_failure` or `resume`, or one of them as `when` with the numbers `max`, `backoff_ms` and `loop_after`"
+)]
 enum Restart {
     When(RestartWhen),
     Policy { when: RestartWhen, max: Option<u32>, backoff_ms: Option<u64>, loop_after: Option<u32> },
@@ -111,6 +114,15 @@ mod tests {
 
     fn read(body: Value) -> Result<ProcessSpec, ApiError> {
         serde_json::from_value::<ProcessBody>(body).unwrap().read()
+    }
+
+    #[test]
+    fn a_policy_that_is_none_is_told_what_there_is() {
+        for wrong in [json!("sometimes"), json!({"when": "on_failure", "max": 1u64 << 40}), json!(3)] {
+            let body = serde_json::from_value::<ProcessBody>(json!({ "restart": wrong }));
+            let said = body.err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(said.contains("`on_failure`") && said.contains("`max`"), "{wrong}: {said}");
+        }
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub struct Screen {
     /// The parameters of the scrolling region, while it is not the whole screen.
     margins: Option<Vec<u8>>,
     bracketed_paste_seen: bool,
+    /// The same, while no program had the whole screen to itself.
+    shared_paste_seen: bool,
 }
 
 /// A part of the screen for a rule to look at.
@@ -74,6 +76,7 @@ impl Screen {
             begun: Vec::new(),
             margins: None,
             bracketed_paste_seen: false,
+            shared_paste_seen: false,
         }
     }
 
@@ -89,6 +92,7 @@ impl Screen {
             self.parser = parser(self.size(), Watch { title, ..Watch::default() });
         }
         self.bracketed_paste_seen |= self.bracketed_paste();
+        self.shared_paste_seen |= self.bracketed_paste() && !self.alternate();
         std::mem::take(&mut self.parser.callbacks_mut().answers)
     }
 
@@ -181,6 +185,12 @@ impl Screen {
         self.bracketed_paste_seen
     }
 
+    /// True when it has done so without having the whole screen to itself: it was no pager or editor that another
+    /// program runs.
+    pub fn shared_paste_seen(&self) -> bool {
+        self.shared_paste_seen
+    }
+
     /// True when the program has the whole screen to itself.
     pub fn alternate(&self) -> bool {
         self.parser.screen().alternate_screen()
@@ -259,7 +269,11 @@ impl Screen {
     pub fn ansi(&self) -> Vec<u8> {
         let screen = self.parser.screen();
         let mut bytes = Vec::with_capacity(8 << 10);
-        bytes.extend_from_slice(if screen.alternate_screen() { b"\x1b[?1049h" } else { b"\x1b[?1049l" });
+        bytes.extend_from_slice(b"\x1b[?1049l");
+        if screen.alternate_screen() {
+            bytes.extend_from_slice(self.below().as_bytes());
+            bytes.extend_from_slice(b"\x1b[?1049h");
+        }
         bytes.extend_from_slice(restored(screen.state_formatted()).as_bytes());
         if let Some(margins) = &self.margins {
             // Setting them moves the cursor home.
@@ -267,6 +281,15 @@ impl Screen {
         }
         bytes.extend_from_slice(format!("\x1b]2;{}\x1b\\", self.title()).as_bytes());
         bytes
+    }
+
+    /// Bytes that repaint what the program's own screen covers and leaves behind when it goes: no output paints that
+    /// again.
+    fn below(&self) -> String {
+        let mut below = parser(self.size(), Watch::default());
+        below.screen_mut().clone_from(self.parser.screen());
+        below.process(b"\x1b[?1049l");
+        restored(below.screen().contents_formatted())
     }
 
     /// The rows, first to last, up to this column.
@@ -460,6 +483,19 @@ mod tests {
             joined.feed(&all[from..]);
             assert_eq!(joined.ansi(), shown.ansi(), "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn a_repaint_knows_what_the_programs_own_screen_covers() {
+        let mut shown = screen(b"one\r\n$ \x1b[31mvi\x1b[m\x1b[?1049h\x1b[2J\x1b[4;4H\x1b[7mtext\x1b[?25l");
+        let mut joined = Screen::new(shown.size());
+        joined.feed(&shown.ansi());
+        assert_eq!(joined.ansi(), shown.ansi());
+        let leaves = b"\x1b[?25h\x1b[m\x1b[?1049l\r\n$ ";
+        shown.feed(leaves);
+        joined.feed(leaves);
+        assert_eq!(joined.text(Region::Bottom(9)), "one\n$ vi\n$ ");
+        assert_eq!(joined.ansi(), shown.ansi());
     }
 
     #[test]

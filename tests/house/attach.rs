@@ -378,7 +378,7 @@ fn what_an_agent_has_shown_can_be_read_after_its_end() {
     assert_eq!((&header["version"], &header["title"]), (&json!(3), &json!("bob")));
     assert_eq!(header["term"]["cols"], 120);
     let last: Value = serde_json::from_str(cast.lines().last().unwrap()).unwrap();
-    assert_eq!(last[2], "code 3");
+    assert_eq!((&last[1], &last[2]), (&json!("x"), &json!("3")));
     let (code, _, error) = logs(&["nobody"]);
     assert_eq!(code, Some(6), "{error}");
     assert!(error.contains("nothing is recorded of it"), "{error}");

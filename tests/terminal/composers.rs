@@ -115,3 +115,29 @@ fn quotes_dialog_text_is_answered_by_nobody() {
     drop(tui);
     stage.over();
 }
+
+#[test]
+fn bash_takes_a_message_that_is_taller_than_its_screen() {
+    let stage = Stage::new();
+    let args = ["--norc", "--noprofile", "-i"].map(str::to_owned);
+    let tui = stage.run("bash", "bash", &args, "auto", &[("HISTFILE", "/dev/null"), ("PS1", "$ ")]);
+    tui.until_state("idle");
+    // The first message ends with a hint, which identifies it alone.
+    for body in [SHORT.to_owned(), (0..90).map(|n| format!(": {n}\n")).collect()] {
+        let (_, rungs) = tui.takes(&body);
+        assert_eq!(rungs, BY_SCREEN);
+    }
+    drop(tui);
+    stage.over();
+}
+
+#[test]
+fn a_shell_without_pastes_takes_messages_again_after_a_program_had_its_screen() {
+    let stage = Stage::new();
+    let script = r#"printf '\033[?1049hpages'; sleep 0.3; printf '\033[?1049l$ '; exec cat"#;
+    let args = ["-c", script].map(str::to_owned);
+    let tui = stage.run("pager", "sh", &args, "auto", &[]);
+    assert_eq!(tui.takes(SHORT).1, ["consumed", "consumed"]);
+    drop(tui);
+    stage.over();
+}

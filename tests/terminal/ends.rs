@@ -90,3 +90,16 @@ fn ignores_hup_is_ended_all_the_same() {
     drop(tui);
     stage.over();
 }
+
+#[test]
+fn a_program_that_has_closed_its_terminal_is_not_reading_and_can_be_released() {
+    let stage = Stage::new();
+    let args = ["-c", "exec <&- >&- 2>&-; exec sleep 600"].map(str::to_owned);
+    let tui = stage.run("closer", "sh", &args, "auto", &[]);
+    let told = tui.tell("are you there?");
+    tui.until_state("not_reading");
+    tui.until_because("the program has closed its terminal");
+    assert_eq!(stage.acked("closer"), 0, "of {told:?}");
+    drop(tui);
+    stage.over();
+}

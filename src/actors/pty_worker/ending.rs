@@ -75,6 +75,7 @@ impl PtyWorker {
             wants_login: live.desk.wants_login(),
             uptime: live.born.elapsed(),
         };
+        let status = drain.status;
         let record = ExitRecord {
             last_output: self.last_words(&live, exit::LAST_OUTPUT_MAX),
             last_delivery: live.watch.last().cloned(),
@@ -86,7 +87,7 @@ impl PtyWorker {
         };
         info!(agent = %self.config.name, how = record.how(), by = ?record.by, swept = record.swept.len(),
             left = swept.left.len(), "program ended");
-        self.stream_end(&record.how(), Instant::now());
+        self.stream_end(status, Instant::now());
         for (_, keys) in self.keys.drain() {
             keys.lost();
         }

@@ -21,6 +21,8 @@ use crate::{
 const DRAIN: Duration = Duration::from_millis(200);
 pub(super) const DRAIN_LOOK: Duration = Duration::from_millis(2);
 const DRAIN_QUIET: u8 = 2;
+/// A child whose terminal has ended this long ago has closed it, and lives on without: an exit is seen sooner.
+const CLOSED: Duration = Duration::from_secs(1);
 
 /// A running child.
 pub(super) struct Live {
@@ -34,6 +36,8 @@ pub(super) struct Live {
     pub(super) hung_up: bool,
     /// The kernel takes no more input.
     pub(super) deaf: bool,
+    /// Since when it is one of both.
+    lost_at: Option<Instant>,
     /// The start was answered.
     pub(super) survived: bool,
     pub(super) ending: Option<Parting>,
@@ -88,6 +92,7 @@ impl Live {
             born: now,
             hung_up: false,
             deaf: false,
+            lost_at: None,
             survived: false,
             ending: None,
             watch,
@@ -114,6 +119,7 @@ impl Live {
     pub(super) fn work(&mut self, now: Instant) {
         if self.exit.is_some() || self.hung_up || self.deaf {
             self.look_at = None;
+            self.miss_terminal(now);
             return;
         }
         for _ in 0..ROUNDS {
@@ -131,6 +137,19 @@ impl Live {
             // A pause that became shorter counts from now; a longer one does not postpone the next look.
             (Some(pause), Some(at)) => Some(at.min(now + pause)),
         };
+    }
+
+    /// A child that lives on without its terminal reads nothing any more.
+    fn miss_terminal(&mut self, now: Instant) {
+        let lost_at = *self.lost_at.get_or_insert(now);
+        if self.exit.is_none() && lost_at + CLOSED <= now {
+            self.desk.lose_terminal();
+        }
+    }
+
+    /// When a child that has lost its terminal counts as living on.
+    pub(super) fn closed_at(&self, now: Instant) -> Option<Instant> {
+        self.lost_at.map(|at| at + CLOSED).filter(|at| *at > now)
     }
 
     /// Writes what the kernel takes.

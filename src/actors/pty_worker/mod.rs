@@ -292,7 +292,8 @@ impl PtyWorker {
         let transcript = live.transcript.as_ref().and_then(Transcript::wake);
         let transcript = transcript.filter(|_| live.desk.awaits_record().is_some());
         let pace = live.pace.rests_until(now);
-        [survival, ending, limit, live.look_at, desk, transcript, pace, self.outlet.wake()]
+        let closed = live.closed_at(now);
+        [survival, ending, limit, live.look_at, closed, desk, transcript, pace, self.outlet.wake()]
             .into_iter()
             .flatten()
             .min()

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     messages::{allowance::Allowance, observe::Output, pty::TermSize},
-    pty::ReadOutcome,
+    pty::{ExitStatus, ReadOutcome},
     screen::Screen,
     supervision::now_ms,
 };
@@ -138,11 +138,11 @@ impl PtyWorker {
     }
 
     /// Hands out the rest, and ends the recording.
-    pub(super) fn stream_end(&mut self, how: &str, now: Instant) {
+    pub(super) fn stream_end(&mut self, status: ExitStatus, now: Instant) {
         let last = self.outlet.stream.finish();
         self.pass_on(last, now);
         if let Some(recording) = &mut self.outlet.recording {
-            self.config.files.append(recording.ended(how, now));
+            self.config.files.append(recording.ended(status, now));
         }
         self.outlet.recording = None;
         self.config.files.end();

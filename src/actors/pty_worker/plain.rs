@@ -114,6 +114,11 @@ struct Flight {
 }
 
 impl PlainLane {
+    /// The lane of a child that the kernel has taken so many bytes for already: what of them is unread nobody knows.
+    pub(super) fn after(taken: u64) -> Self {
+        Self { arrived: taken, consumed: taken, inexact: true, ..Self::default() }
+    }
+
     /// Takes a message, laid out on one line.
     pub(super) fn offer(&mut self, id: DeliveryId, line: String) {
         self.waiting.push_back(Waiting { id, line, losses: 0 });

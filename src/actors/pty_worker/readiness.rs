@@ -104,9 +104,11 @@ impl Readiness {
         self.was_ready = true;
     }
 
-    /// A composer appeared: what was ready as a plain program starts anew.
-    pub(super) fn mark_starting(&mut self) {
+    /// A composer appeared, or is gone for good: what was ready as another kind of program starts anew, and has its
+    /// whole time to do so.
+    pub(super) fn mark_starting(&mut self, now: Instant) {
         self.was_ready = false;
+        self.born = now;
     }
 
     /// Silence so far.

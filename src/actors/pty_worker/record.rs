@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::messages::pty::TermSize;
+use crate::{messages::pty::TermSize, pty::ExitStatus};
 
 /// A file is followed by a new one at this size (spec/pty 4.4).
 const FILE_MAX: u64 = 10 << 20;
@@ -71,9 +71,14 @@ impl Recording {
         self.event('r', &format!("{}x{}", size.cols, size.rows), now)
     }
 
-    /// The end of the program.
-    pub(super) fn ended(&mut self, how: &str, now: Instant) -> Vec<u8> {
-        self.event('x', how, now)
+    /// The end of the program, as a shell counts it: the format wants a number.
+    pub(super) fn ended(&mut self, status: ExitStatus, now: Instant) -> Vec<u8> {
+        let number = match status {
+            ExitStatus::Exited(code) => code,
+            ExitStatus::Killed { signal, .. } => 128 + signal,
+            ExitStatus::Lost => return Vec::new(),
+        };
+        self.event('x', &number.to_string(), now)
     }
 
     /// The disk did not take the last event.
@@ -138,9 +143,11 @@ mod tests {
         recording.missed();
         recording.missed();
         assert_eq!(
-            text(recording.ended("0", after(1251))),
+            text(recording.ended(ExitStatus::Exited(0), after(1251))),
             "[0.001,\"m\",\"2 events were not recorded\"]\n[0.0,\"x\",\"0\"]\n"
         );
+        let killed = ExitStatus::Killed { signal: 9, core_dumped: false };
+        assert_eq!(text(recording.ended(killed, after(1251))), "[0.0,\"x\",\"137\"]\n");
     }
 
     #[test]

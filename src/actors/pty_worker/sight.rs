@@ -2,7 +2,8 @@
 //!
 //! A composer folds text, frames it and indents it, so texts are compared without blanks and vertical borders. Some
 //! (prompt_toolkit's) put their prompt before each row: what stands before our text's end may stand before its other
-//! rows too.
+//! rows too. A text that is taller than the screen may show only in part: readline draws its beginning, and on the
+//! lowest row its end.
 //!
 //! With a visible cursor, text stands in the composer when it ends where the cursor is. A program that hides
 //! the cursor draws its own: there, text stands in the composer when it is the lowest one on the screen, and
@@ -91,7 +92,7 @@ impl Trace {
 
     fn ends_at_cursor(&self, screen: &Screen, blank_rows: usize) -> bool {
         let mut rows = screen.rows_to_cursor();
-        if self.is_continued(&rows, blank_rows) {
+        if self.is_continued(&rows, blank_rows) || self.fills(&rows, screen) {
             return true;
         }
         let mut blank = 0;
@@ -155,6 +156,17 @@ impl Trace {
             }
         }
         below <= prompt_rows && count > 1 && self.text.ends_with(&seen)
+    }
+
+    /// True when the whole screen down to the cursor shows nothing but ours, its end behind a part of what comes before:
+    /// what the screen has no room for was left out.
+    fn fills(&self, rows: &[String], screen: &Screen) -> bool {
+        let Some((last, above)) = rows.split_last() else { return false };
+        let last = bare(last);
+        let above: String = above.iter().map(|row| bare(row)).collect();
+        let is_full = rows.len() == usize::from(screen.size().rows) && above.chars().count() >= TAIL;
+        let before = self.text.strip_suffix(&last).filter(|_| is_full && !last.is_empty());
+        before.is_some_and(|before| before.contains(&above))
     }
 
     /// True when it ends in any row, with a prompt before each of its rows.
@@ -317,6 +329,30 @@ mod tests {
         assert_eq!(trace().place(&screen(boxed), 0, 0), Place::Composer);
         let pasted = "> [Pasted text #1 +30 lines]";
         assert_eq!(trace().place(&screen(pasted), 0, 0), Place::Composer);
+    }
+
+    #[test]
+    fn a_text_that_is_taller_than_the_screen_may_be_left_out_in_the_middle() {
+        let lines: Vec<_> = (0..60).map(|n| format!("line {n}")).collect();
+        let text = format!("[relay DM from Alice · msg 1]\n{}", lines.join("\n"));
+        let mut trace = Trace::new(&text, &[]);
+        trace.note_before(&screen("$ "));
+        let first = lines[..19].join("\r\n");
+        // As readline leaves it: what stood behind the cursor in its row belongs to no text.
+        let drawn = format!("{first}\r\nline 59 of the others\x1b[20;8H");
+        assert_eq!(trace.place(&screen(&drawn), 0, 0), Place::Composer);
+        assert_eq!(
+            trace.place(&screen(&drawn), 0, 1),
+            Place::Mixed,
+            "what a person did to it cannot be seen"
+        );
+        for other in [format!("{first}\r\nline 58"), format!("{first}\r\n$ "), format!("{first}\r\n")] {
+            assert_ne!(trace.place(&screen(&other), 0, 0), Place::Composer, "{other}");
+        }
+        let foreign = format!("{}\r\nsomething else\r\nline 59", lines[..18].join("\r\n"));
+        assert_ne!(trace.place(&screen(&foreign), 0, 0), Place::Composer);
+        let short = "line 57\r\nline 59";
+        assert_ne!(trace.place(&screen(short), 0, 0), Place::Composer, "there was room for all of it");
     }
 
     #[test]

@@ -93,7 +93,7 @@ impl Stage {
         ];
         spawn::Request {
             name: name.to_owned(),
-            cli: "sh".to_owned(),
+            command: "sh".to_owned(),
             args: vec![self.script().display().to_string()],
             cwd: self.work_dir(),
             env: env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<BTreeMap<_, _>>(),

@@ -13,7 +13,7 @@ use crate::{
         plain::PlainLane,
         turn::{self, Turn, Way},
     },
-    harness::Keys,
+    harness::{Harness, Keys},
     ids::DeliveryId,
 };
 
@@ -29,6 +29,14 @@ pub(super) struct ComposerLane {
     pub(super) current: Option<Injection>,
     /// Sent to this very child in an earlier life of the worker, or while it seemed plain.
     pub(super) sent_before: Vec<Sent>,
+}
+
+/// A program that was taken for one without a composer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Before {
+    rules: &'static Harness,
+    /// It took messages.
+    was_ready: bool,
 }
 
 /// A text that the child may have.
@@ -237,9 +245,10 @@ impl Desk {
 
     /// A program taken for plain shows a composer. What was written to it before may have been read by
     /// nobody: it is looked for on the screen before it is typed again.
-    pub(super) fn become_composer(&mut self) {
+    pub(super) fn become_composer(&mut self, now: Instant) {
+        self.before = Some(Before { rules: self.harness, was_ready: self.readiness.was_ready() });
         self.harness = self.harness.with_composer();
-        self.readiness.mark_starting();
+        self.readiness.mark_starting(now);
         let mut composer = ComposerLane::default();
         if let Lane::Plain(plain) = std::mem::replace(&mut self.lane, Lane::Plain(PlainLane::default())) {
             let (begun, not_begun) = plain.give_up();
@@ -256,5 +265,32 @@ impl Desk {
             composer.waiting.extend(not_begun);
         }
         self.lane = Lane::Composer(Box::new(composer));
+    }
+
+    /// A program that had the whole screen for a while reads lines again: a pager or an editor was all there was. It
+    /// gets what waits as it did before, once what is under way is done. A program that took pastes there was such an
+    /// editor only if lines were read before it.
+    pub(super) fn become_plain_again(&mut self, now: Instant) {
+        let (Some(before), Lane::Composer(lane)) = (&self.before, &mut self.lane) else { return };
+        let screen = &self.screen;
+        let took_pastes = screen.shared_paste_seen() || (screen.bracketed_paste_seen() && !before.was_ready);
+        if screen.alternate() || screen.bracketed_paste() || took_pastes {
+            return;
+        }
+        // What the child may have from before it showed its screen is looked for there.
+        if !lane.sent_before.is_empty() || lane.current.as_ref().is_some_and(|current| !current.is_at_gate())
+        {
+            return;
+        }
+        let swallowed = lane.begun().into_iter().flat_map(Injection::ids).cloned();
+        let ids: Vec<_> = swallowed.chain(lane.waiting.iter().cloned()).collect();
+        (self.harness, self.before) = (before.rules, None);
+        (self.working, self.blocked, self.answered) = (None, None, None);
+        (self.unknown, self.unknown_at, self.drafts) = (false, None, false);
+        self.readiness.mark_starting(now);
+        self.lane = Lane::Plain(PlainLane::after(self.writer.taken()));
+        for id in ids {
+            self.lay_out(id);
+        }
     }
 }

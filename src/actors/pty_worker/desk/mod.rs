@@ -21,7 +21,7 @@ use std::{
 };
 
 use closing::Closing;
-use composer::{ComposerLane, Sent};
+use composer::{Before, ComposerLane, Sent};
 use tickets::{Task, Ticket};
 
 use super::{
@@ -104,6 +104,8 @@ enum Lane {
 #[derive(Debug)]
 pub(crate) struct Desk {
     harness: &'static Harness,
+    /// What it was before it showed a composer, if it was taken for a program without one.
+    before: Option<Before>,
     agent: AgentName,
     /// The program was handed the broker's tools.
     has_tools: bool,
@@ -157,6 +159,7 @@ impl Desk {
     pub(crate) fn new(harness: &'static Harness, agent: AgentName, size: TermSize, now: Instant) -> Self {
         Self {
             harness,
+            before: None,
             agent,
             has_tools: false,
             autonomy: Autonomy::Ask,
@@ -306,7 +309,7 @@ impl Desk {
         }
         let shows_composer = self.screen.bracketed_paste() || self.screen.alternate();
         if self.harness.composer.kind == ComposerKind::Seen && shows_composer {
-            self.become_composer();
+            self.become_composer(now);
         }
     }
 
@@ -405,6 +408,7 @@ impl Desk {
     /// Does what can be done now.
     pub(crate) fn work(&mut self, canonical: bool, now: Instant) {
         self.readiness.line_mode(canonical, now);
+        self.become_plain_again(now);
         self.judge(now);
         self.work_lane(canonical, now);
         self.update_state(now);

@@ -20,6 +20,8 @@ const UNKNOWN: &str = "unknown screen";
 /// Why a message waits for a person, in words.
 const TYPING: &str = "a person is typing";
 const DRAFT: &str = "the composer holds a person's words";
+/// Why a program without a terminal gets nothing, in words.
+const CLOSED: &str = "the program has closed its terminal";
 
 impl Desk {
     /// Looks at the screen and decides whether a message may be typed.
@@ -113,6 +115,19 @@ impl Desk {
             let (because, dialog) = (self.because.clone(), self.dialogs.view().cloned());
             self.effects.push(Effect::State { from, to: state, because, dialog });
         }
+    }
+
+    /// The program has no terminal any more, although it lives: nothing that waits will be read.
+    pub(crate) fn lose_terminal(&mut self) {
+        if self.because == CLOSED {
+            return;
+        }
+        CLOSED.clone_into(&mut self.because);
+        (self.gate, self.busy) = (Gate::closed(CLOSED, None), Gate::closed(CLOSED, None));
+        self.dialogs.see(None, self.screen.offset());
+        let from = std::mem::replace(&mut self.state, AgentState::NotReading);
+        let because = self.because.clone();
+        self.effects.push(Effect::State { from, to: self.state, because, dialog: None });
     }
 
     /// When the open dialog is answered as the spawn has said, if it is one for which that was said: it may be drawn

@@ -304,6 +304,63 @@ fn an_unknown_program_that_shows_a_composer_gets_the_rules_of_one() {
 }
 
 #[test]
+fn a_program_that_had_the_screen_for_a_while_is_given_lines_again() {
+    let mut world = World::ready("auto", "$ ");
+    world.output("man\r\n\x1b[?1049h\x1b[2J\x1b[Hpages");
+    assert_eq!(world.desk.harness().name, "generic");
+    world.now += Duration::from_secs(300);
+    world.output("\x1b[H\x1b[2Jmore pages\x1b[?25l");
+    world.output("\x1b[?25h\x1b[?1049l$ ");
+    world.inject("d1");
+    world.pass(2000);
+    assert_eq!(world.desk.state().0, AgentState::Idle);
+    assert_eq!((world.times_typed("d1"), world.steps("d1").last()), (1, Some(&PROVEN)));
+    world.inject("d2");
+    assert_eq!((world.times_typed("d2"), world.steps("d2").last()), (1, Some(&PROVEN)));
+
+    // An editor takes pastes. That is no composer which the shell has closed.
+    let editor = "\x1b[?1049h\x1b[?2004h\x1b[2J\x1b[Htext";
+    world.output(editor);
+    world.inject("d3");
+    world.output("\x1b[?2004l\x1b[?1049l$ ");
+    world.pass(2000);
+    assert_eq!((world.times_typed("d3"), world.steps("d3").last()), (1, Some(&PROVEN)));
+    let mut own = World::new("auto");
+    own.output(editor);
+    own.pass(700);
+    own.output("\x1b[?2004l\x1b[?1049lrunning a command");
+    own.inject("d1");
+    own.pass(5000);
+    assert_eq!((own.desk.state().0, own.times_typed("d1")), (AgentState::Working, 0));
+
+    // What waits when it leaves its screen is not lost, and what was typed into that has its own proof first.
+    let mut world = World::ready("auto", "\x1b[?1049hstatus");
+    world.inject("d1");
+    world.pass(600);
+    assert_eq!(world.times_typed("d1"), 1);
+    world.output("\x1b[31mred");
+    world.inject("d2");
+    world.output("\x1b[?1049l$ ");
+    world.pass(6000);
+    assert!(world.times_typed("d1") <= 2);
+    assert_eq!(world.times_typed("d2"), 1);
+    assert_eq!(world.steps("d2").last(), Some(&PROVEN));
+}
+
+#[test]
+fn a_composer_that_appears_late_has_its_time_to_start() {
+    let mut world = World::ready("auto", "loading");
+    world.now += Duration::from_secs(600);
+    world.output("\x1b[?2004hdrawing");
+    assert_eq!(world.desk.state().0, AgentState::Starting);
+    world.output("\r\n> ");
+    world.pass(700);
+    assert_eq!(world.desk.state().0, AgentState::Idle);
+    let blocked = |effect: &Effect| matches!(effect, Effect::State { to: AgentState::Blocked, .. });
+    assert!(!world.effects.iter().any(blocked));
+}
+
+#[test]
 fn what_a_program_was_sent_before_it_showed_a_composer_is_looked_for_first() {
     let mut world = World::ready("auto", "loading");
     world.reads = false;

@@ -105,17 +105,21 @@ impl Desk {
             let step = InjectStep::Failed { reason: reason.to_owned(), landed: true };
             return self.effects.push(Effect::Report { id, attempt: ticket.attempt, step });
         }
+        self.tickets.insert(id.clone(), ticket);
+        self.lay_out(id);
+    }
+
+    /// Gives the lane a message that is held.
+    pub(super) fn lay_out(&mut self, id: DeliveryId) {
         match &mut self.lane {
+            Lane::Composer(lane) => lane.offer(id),
             Lane::Plain(lane) => {
-                lane.offer(
-                    id.clone(),
-                    frame(self.harness, &self.agent, self.has_tools, self.framed, &ticket).flat(),
-                );
+                let Some(ticket) = self.tickets.get(&id) else { return };
+                let text = frame(self.harness, &self.agent, self.has_tools, self.framed, ticket);
+                lane.offer(id, text.flat());
                 self.framed += 1;
             }
-            Lane::Composer(lane) => lane.offer(id.clone()),
         }
-        self.tickets.insert(id, ticket);
     }
 
     /// Forgets what is not begun, and says what that is.

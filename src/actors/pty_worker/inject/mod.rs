@@ -267,6 +267,11 @@ impl Injection {
         self.typed == 0 && self.interrupted.is_none()
     }
 
+    /// True while nothing of it is with the child: it was never typed, or was read and shows nowhere.
+    pub(super) fn is_at_gate(&self) -> bool {
+        self.phase == Phase::Gate && self.interrupted.is_none()
+    }
+
     /// True when nothing more will come.
     pub(super) fn is_done(&self) -> bool {
         self.phase == Phase::Done

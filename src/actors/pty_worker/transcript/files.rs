@@ -85,9 +85,11 @@ impl Files {
             self.walk(&dir, self.rules.depth, &mut ENTRIES.clone(), &mut found);
         }
         found.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
-        for (_, path) in found.into_iter().take(FILES.saturating_sub(self.tails.len())) {
-            self.tails.push(Tail { path, seen: 0 });
-        }
+        let mut before = std::mem::take(&mut self.tails);
+        self.tails.extend(found.into_iter().take(FILES).map(|(_, path)| {
+            let known = before.iter().position(|tail| tail.path == path);
+            known.map_or(Tail { path, seen: 0 }, |nth| before.swap_remove(nth))
+        }));
     }
 
     fn walk(&self, dir: &Path, depth: u8, left: &mut usize, found: &mut Vec<(SystemTime, PathBuf)>) {
@@ -113,8 +115,7 @@ impl Files {
         }
         let path = entry.path();
         let touched = entry.metadata().and_then(|file| file.modified()).ok()?;
-        let is_new = touched >= self.since && self.tails.iter().all(|tail| tail.path != path);
-        is_new.then_some((touched, path))
+        (touched >= self.since).then_some((touched, path))
     }
 }
 
@@ -291,6 +292,27 @@ mod tests {
         home.files().walk(&home.file(""), 1, &mut left, &mut found);
         let names: Vec<_> = found.iter().map(|(_, path)| path.file_name().unwrap()).collect();
         assert_eq!((names, left), (vec!["run-199.jsonl".as_ref(), "run-198.jsonl".as_ref()], 0));
+    }
+
+    #[test]
+    fn of_many_files_in_one_home_those_that_were_written_last_are_followed() {
+        let home = Home::new();
+        let mut files = home.files();
+        for run in 0..FILES {
+            home.say(&format!("22/run-other-{run}.jsonl"), "{}\n");
+        }
+        assert!(!finds(&mut files, "msg 7"), "others write their turns there too");
+        home.say("22/run-ours.jsonl", &turn("7"));
+        assert!(finds(&mut files, "msg 7"));
+        assert_eq!(files.tails.len(), FILES);
+        let old = SystemTime::now() - Duration::from_millis(900);
+        for run in 0..FILES {
+            let other = home.file(&format!("22/run-other-{run}.jsonl"));
+            File::options().append(true).open(other).unwrap().set_modified(old).unwrap();
+        }
+        home.say("22/run-next.jsonl", &turn("8"));
+        assert!(finds(&mut files, "msg 8"), "a session that was begun later");
+        assert!(!finds(&mut files, "msg 7"), "what is followed still is read once");
     }
 
     #[test]
