@@ -129,6 +129,7 @@ fn start(launch: &Launch, path: &Path, slave: &Slave, ward: &Ward) -> io::Result
         None => {}
     }
     sys::lead_a_session(&mut command);
+    sys::exec_itself(&mut command, &launch.program)?;
     let mut held = process::held();
     let mut child = command.spawn()?;
     let pid = child.id().cast_signed();
@@ -197,9 +198,15 @@ fn runnable(path: &Path) -> io::Result<()> {
 fn refused(launch: &Launch, error: &io::Error) -> LaunchError {
     let program = launch.program.clone();
     match error.raw_os_error() {
-        Some(libc::EACCES | libc::ENOEXEC | libc::ETXTBSY | libc::ELIBBAD) => {
-            LaunchError::NotExecutable { program, why: error.to_string() }
+        Some(libc::EACCES) => {
+            let why = format!("{error}; it has to be a file that may be run (`chmod +x`)");
+            LaunchError::NotExecutable { program, why }
         }
+        Some(libc::ENOEXEC) => {
+            let why = "it is no program of this machine; a script begins with `#!` and its interpreter";
+            LaunchError::NotExecutable { program, why: why.to_owned() }
+        }
+        Some(libc::ETXTBSY | libc::ELIBBAD) => LaunchError::NotExecutable { program, why: error.to_string() },
         // The file itself was there a moment ago.
         Some(libc::ENOENT) => {
             LaunchError::NotExecutable { program, why: format!("its interpreter is missing: {error}") }
@@ -350,13 +357,22 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path();
         write_script(&path.join("data"), "no program", 0o644);
+        // A shell would run this one, or try to.
+        write_script(&path.join("words"), "echo I run", 0o755);
+        write_script(&path.join("binary"), "\x7fELFxx", 0o755);
         write_script(&path.join("orphan"), "#!/no/such/interpreter\n", 0o755);
         fs::create_dir(path.join("folder")).unwrap();
         for (program, kind, words) in [
             ("", "NotFound", "PATH"),
             ("no-such-program", "NotFound", "`no-such-program` is not on the agent's PATH"),
             ("./no-such-program", "NotFound", "./no-such-program"),
-            ("./data", "NotExecutable", "Permission denied (os error 13)"),
+            (
+                "./data",
+                "NotExecutable",
+                "Permission denied (os error 13); it has to be a file that may be run",
+            ),
+            ("./words", "NotExecutable", "a script begins with `#!`"),
+            ("./binary", "NotExecutable", "no program of this machine"),
             ("data", "NotExecutable", "Permission denied (os error 13)"),
             ("./folder", "NotExecutable", "Permission denied"),
             ("orphan", "NotExecutable", "interpreter is missing"),

@@ -3,12 +3,16 @@
 #![allow(unsafe_code, reason = "ioctls, pidfds, pre_exec and AsyncFd::register have no safe form")]
 
 use std::{
-    ffi::{CStr, CString},
+    ffi::{CStr, CString, OsStr, OsString},
     fs::{File, OpenOptions},
     io::{self, Write},
     os::{
         fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
-        unix::{ffi::OsStrExt, fs::OpenOptionsExt, process::CommandExt},
+        unix::{
+            ffi::{OsStrExt, OsStringExt},
+            fs::OpenOptionsExt,
+            process::CommandExt,
+        },
     },
     path::Path,
     process::Command,
@@ -214,6 +218,68 @@ pub(super) fn lead_a_session(command: &mut Command) {
     };
     // SAFETY: the closure is async-signal-safe, see within.
     unsafe { command.pre_exec(in_child) };
+}
+
+/// Makes the child of this command, called `arg0`, become its program by execve(2) and nothing else. The standard
+/// library has execvp(3) do that, which hands a file that the kernel cannot run to `/bin/sh`. To be called last.
+///
+/// # Errors
+/// A text holds a zero byte.
+pub(super) fn exec_itself(command: &mut Command, arg0: &str) -> io::Result<()> {
+    let args = std::iter::once(OsStr::new(arg0)).chain(command.get_args()).map(OsStr::to_owned);
+    let env = command.get_envs().filter_map(|(name, value)| {
+        let mut variable = name.to_owned();
+        variable.push("=");
+        variable.push(value?);
+        Some(variable)
+    });
+    let image = Image::new(command.get_program(), args, env)?;
+    // SAFETY: the closure makes one system call, execve(2), on memory that was laid out before the fork.
+    unsafe { command.pre_exec(move || image.exec()) };
+    Ok(())
+}
+
+/// A program with its arguments and its environment, as execve(2) wants them.
+struct Image {
+    program: CString,
+    args: Vec<*const libc::c_char>,
+    env: Vec<*const libc::c_char>,
+    /// What `args` and `env` point into: text on the heap, which stays where it is.
+    _texts: Vec<CString>,
+}
+
+// SAFETY: the pointers lead into `_texts` alone, which nobody changes and which lives as long.
+unsafe impl Send for Image {}
+// SAFETY: as above.
+unsafe impl Sync for Image {}
+
+impl Image {
+    fn new(
+        program: &OsStr,
+        args: impl Iterator<Item = OsString>,
+        env: impl Iterator<Item = OsString>,
+    ) -> io::Result<Self> {
+        let mut texts = Vec::new();
+        let mut lay_out = |all: &mut dyn Iterator<Item = OsString>| -> io::Result<Vec<*const libc::c_char>> {
+            let mut pointers = Vec::new();
+            for text in all {
+                let text = CString::new(text.into_vec())?;
+                pointers.push(text.as_ptr());
+                texts.push(text);
+            }
+            pointers.push(std::ptr::null());
+            Ok(pointers)
+        };
+        let (args, env) = (lay_out(&mut { args })?, lay_out(&mut { env })?);
+        Ok(Self { program: CString::new(program.as_bytes())?, args, env, _texts: texts })
+    }
+
+    /// Returns only when the kernel refuses.
+    fn exec(&self) -> io::Result<()> {
+        // SAFETY: the program is a text that ends with NUL; both arrays end with a null pointer and lead to such.
+        checked(unsafe { libc::execve(self.program.as_ptr(), self.args.as_ptr(), self.env.as_ptr()) })?;
+        Ok(())
+    }
 }
 
 /// Makes the child of this command one that goes on when its parent ends: it leads a session without a
