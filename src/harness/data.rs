@@ -4,7 +4,7 @@
 pub const DEFAULT_PROGRAM: &str = "claude";
 
 /// The text of every file in `data/`.
-pub(super) const FILES: [&str; 14] = [
+pub(super) const FILES: [&str; 15] = [
     include_str!("data/aider.toml"),
     include_str!("data/amp.toml"),
     include_str!("data/auto.toml"),
@@ -19,4 +19,5 @@ pub(super) const FILES: [&str; 14] = [
     include_str!("data/opencode.toml"),
     include_str!("data/plain.toml"),
     include_str!("data/qwen.toml"),
+    include_str!("data/unknown.toml"),
 ];
