@@ -130,8 +130,7 @@ impl PtyWorker {
     /// The first output, or the end of the survival check: the start is answered.
     pub(super) fn survive(&mut self, now: Instant) {
         let Some(live) = &mut self.live else { return };
-        let due = live.desk.screen().offset() > 0 || live.born + self.config.timings.survival <= now;
-        if live.survived || live.exit.is_some() || !due {
+        if live.survived || live.exit.is_some() || live.survived_at(self.config.timings.survival) > now {
             return;
         }
         live.survived = true;

@@ -21,6 +21,8 @@ use crate::{
 const DRAIN: Duration = Duration::from_millis(200);
 pub(super) const DRAIN_LOOK: Duration = Duration::from_millis(2);
 const DRAIN_QUIET: u8 = 2;
+/// A program that says why it cannot run ends right after that.
+const LAST_WORDS: Duration = Duration::from_millis(50);
 /// A child whose terminal has ended this long ago has closed it, and lives on without: an exit is seen sooner.
 const CLOSED: Duration = Duration::from_secs(1);
 
@@ -38,6 +40,8 @@ pub(super) struct Live {
     pub(super) deaf: bool,
     /// Since when it is one of both.
     lost_at: Option<Instant>,
+    /// Its first output.
+    spoke_at: Option<Instant>,
     /// The start was answered.
     pub(super) survived: bool,
     pub(super) ending: Option<Parting>,
@@ -93,6 +97,7 @@ impl Live {
             hung_up: false,
             deaf: false,
             lost_at: None,
+            spoke_at: None,
             survived: false,
             ending: None,
             watch,
@@ -104,6 +109,12 @@ impl Live {
         }
     }
 
+    /// When it counts as started: after the time of the check (spec/pty 2.9), or soon after its first output.
+    pub(super) fn survived_at(&self, check: Duration) -> Instant {
+        let silent = self.born + check;
+        self.spoke_at.map_or(silent, |spoke_at| silent.min(spoke_at + LAST_WORDS))
+    }
+
     fn canonical(&self) -> bool {
         self.terminal.line_mode().is_ok_and(|mode| mode.canonical)
     }
@@ -112,6 +123,7 @@ impl Live {
         let terminal = &self.terminal;
         let canonical = || terminal.line_mode().is_ok_and(|mode| mode.canonical);
         self.watch.stirred(now);
+        self.spoke_at.get_or_insert(now);
         self.desk.output(bytes, canonical, now);
     }
 
@@ -212,7 +224,8 @@ impl Live {
 
     /// Ends it when it has reached one of its limits.
     pub(super) fn enforce(&mut self, agent: &AgentName, now: Instant) {
-        if self.exit.is_some() || self.ending.is_some() {
+        // Whoever spawned it is told first that it runs.
+        if !self.survived || self.exit.is_some() || self.ending.is_some() {
             return;
         }
         if let Some(by) = self.watch.reached(self.desk.screen().offset(), now) {

@@ -285,9 +285,9 @@ impl PtyWorker {
         if let Some(drain) = &live.exit {
             return (!drain.swept).then(|| drain.look_at.min(drain.until));
         }
-        let survival = (!live.survived).then(|| live.born + self.config.timings.survival);
+        let survival = (!live.survived).then(|| live.survived_at(self.config.timings.survival));
         let ending = live.end_wake(now);
-        let limit = live.watch.wake().filter(|_| live.ending.is_none());
+        let limit = live.watch.wake().filter(|_| live.survived && live.ending.is_none());
         let desk = live.desk.wake(now).filter(|_| !live.hung_up && !live.deaf);
         let transcript = live.transcript.as_ref().and_then(Transcript::wake);
         let transcript = transcript.filter(|_| live.desk.awaits_record().is_some());

@@ -419,6 +419,10 @@ async fn a_start_that_cannot_be_is_refused_with_its_reason() {
     let Err(SpawnRefused::DiedAtOnce(exit)) = rig.started().await else { panic!("it lives") };
     assert_eq!(exit.how(), "code 3");
     assert!(rig.book.borrow().exits.is_empty(), "nobody was told that it lived");
+
+    let mut rig = Rig::shell("echo no account; sleep 0.01; exit 4", None);
+    let Err(SpawnRefused::DiedAtOnce(exit)) = rig.started().await else { panic!("it lives") };
+    assert_eq!((exit.how().as_str(), exit.last_output.trim()), ("code 4", "no account"));
 }
 
 #[actix::test]
