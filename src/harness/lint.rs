@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::{
     arguments::BROKER,
-    schema::{Busy, ComposerKind, Harness, MAX_WAIT, Proof, Queue, Steer},
+    schema::{Busy, ComposerKind, Harness, MAX_WAIT, Proof, Queue, Steer, TurnRule},
 };
 use crate::{ids::AgentName, messages::spawn::Autonomy};
 
@@ -273,8 +273,9 @@ impl Lint<'_> {
         if records.depth > DEPTH_MAX {
             self.wrong("records.depth", format!("at most {DEPTH_MAX}"));
         }
-        if records.turns.iter().all(|turn| turn.all.is_empty()) {
-            self.wrong("records.turns", "says of no line that it is a user's turn");
+        let says_nothing = |turn: &TurnRule| turn.all.iter().all(|text| text.trim().is_empty());
+        if records.turns.is_empty() || records.turns.iter().any(says_nothing) {
+            self.wrong("records.turns", "`all` says of each what a line of a user's turn holds");
         }
         if records.query.is_some() && (records.depth > 0 || records.file.contains('*')) {
             self.wrong("records.query", "is for one file: without `*`, and right in one of `dirs`");
@@ -375,6 +376,7 @@ mod tests {
         assert!(read(&format!("{GOOD}\n{good}")).is_ok());
         for (from, to, line, word) in [
             ("all = ['user'], ", "", 18, "user's turn"),
+            ("not = ['tool'] }", "not = ['tool'] }, { not = ['x'] }", 18, "user's turn"),
             ("x.db", "*.db", 19, "one file"),
             ("dirs", "depth = 1\ndirs", 20, "one file"),
             ("[records]", "recorded = { id = 'a', cwd = 'b' }\n[records]", 15, "without a query"),

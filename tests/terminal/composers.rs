@@ -46,7 +46,8 @@ fn prints_slash_exit_lives_on_and_takes_the_next_message() {
 #[test]
 fn burst_guard_takes_text_without_paste_markers() {
     let stage = Stage::new();
-    let tui = stage.start("burst_guard", &[]);
+    // It owns the screen and takes no pastes: only whoever names it has it typed into.
+    let tui = stage.start_as("burst_guard", &[], "generic");
     let told = [SHORT, LINES].map(|body| {
         let (told, rungs) = tui.takes(body);
         assert_eq!(rungs, BY_SCREEN);

@@ -81,7 +81,7 @@ fn a_dialog_is_recorded_from_the_screen_of_the_agent_that_asks() {
         command.args(["harness", "record", name, "--state", "blocked:trust", "--dir"]).arg(dir.path());
         run(command.arg("--state-dir").arg(state.parent().unwrap()))
     };
-    for (tui, judged_by) in [(&known, "truster"), (&unknown, "generic")] {
+    for (tui, judged_by) in [(&known, "truster"), (&unknown, "unknown")] {
         tui.until_state("blocked");
         let (code, said, failed) = record(&tui.name);
         assert_eq!(code, Some(0), "{failed}");

@@ -37,6 +37,9 @@ impl PtyWorker {
 
     pub(super) fn child_exited(&mut self, status: ExitStatus, now: Instant) {
         if let Some(live) = &mut self.live {
+            if live.ending.is_some() {
+                live.desk.conclude();
+            }
             live.exit.get_or_insert(Drain::new(status, now));
         }
     }

@@ -155,7 +155,15 @@ impl Live {
     fn miss_terminal(&mut self, now: Instant) {
         let lost_at = *self.lost_at.get_or_insert(now);
         if self.exit.is_none() && lost_at + CLOSED <= now {
+            self.desk.conclude();
             self.desk.lose_terminal();
+        }
+    }
+
+    /// The child was seen to read, or may have, before what it writes now: that may change what it is taken for.
+    pub(super) fn look_first(&mut self, now: Instant) {
+        if self.desk.look_after(now).is_some() {
+            self.look(now);
         }
     }
 

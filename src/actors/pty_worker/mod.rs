@@ -290,7 +290,8 @@ impl PtyWorker {
         let limit = live.watch.wake().filter(|_| live.survived && live.ending.is_none());
         let desk = live.desk.wake(now).filter(|_| !live.hung_up && !live.deaf);
         let transcript = live.transcript.as_ref().and_then(Transcript::wake);
-        let transcript = transcript.filter(|_| live.desk.awaits_record().is_some());
+        let transcript =
+            transcript.filter(|_| !live.hung_up && !live.deaf && live.desk.awaits_record().is_some());
         let pace = live.pace.rests_until(now);
         let closed = live.closed_at(now);
         [survival, ending, limit, live.look_at, closed, desk, transcript, pace, self.outlet.wake()]

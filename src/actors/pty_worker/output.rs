@@ -63,6 +63,9 @@ impl PtyWorker {
     pub(super) fn read(&mut self, now: Instant) -> bool {
         let mut buffer = [0; READ_BUFFER];
         let mut bytes = 0;
+        if let Some(live) = &mut self.live {
+            live.look_first(now);
+        }
         for _ in 0..READS {
             let Some(live) = &mut self.live else { return false };
             match live.terminal.try_read(&mut buffer) {

@@ -13,7 +13,7 @@ use crate::{
         plain::PlainLane,
         turn::{self, Turn, Way},
     },
-    harness::{Harness, Keys},
+    harness::Keys,
     ids::DeliveryId,
 };
 
@@ -29,14 +29,6 @@ pub(super) struct ComposerLane {
     pub(super) current: Option<Injection>,
     /// Sent to this very child in an earlier life of the worker, or while it seemed plain.
     pub(super) sent_before: Vec<Sent>,
-}
-
-/// A program that was taken for one without a composer.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Before {
-    rules: &'static Harness,
-    /// It took messages.
-    was_ready: bool,
 }
 
 /// A text that the child may have.
@@ -246,8 +238,9 @@ impl Desk {
     /// A program taken for plain shows a composer. What was written to it before may have been read by
     /// nobody: it is looked for on the screen before it is typed again.
     pub(super) fn become_composer(&mut self, now: Instant) {
-        self.before = Some(Before { rules: self.harness, was_ready: self.readiness.was_ready() });
-        self.harness = self.harness.with_composer();
+        let plain_rules = self.harness;
+        self.before = Some(plain_rules);
+        self.harness = plain_rules.with_composer();
         self.readiness.mark_starting(now);
         let mut composer = ComposerLane::default();
         if let Lane::Plain(plain) = std::mem::replace(&mut self.lane, Lane::Plain(PlainLane::default())) {
@@ -256,7 +249,7 @@ impl Desk {
             for id in &begun {
                 if let Some(ticket) = self.tickets.get(id) {
                     // As it was written: no hint, and no count of its own.
-                    let wording = Wording::of(&[frame(self.harness, &self.agent, self.has_tools, 1, ticket)]);
+                    let wording = Wording::of(&[frame(plain_rules, &self.agent, self.has_tools, 1, ticket)]);
                     let sent = Sent { ids: vec![id.clone()], wording, flat: true, as_line: true };
                     composer.sent_before.push(sent);
                 }
@@ -271,9 +264,9 @@ impl Desk {
     /// gets what waits as it did before, once what is under way is done. A program that took pastes there was such an
     /// editor only if lines were read before it.
     pub(super) fn become_plain_again(&mut self, now: Instant) {
-        let (Some(before), Lane::Composer(lane)) = (&self.before, &mut self.lane) else { return };
+        let (Some(before), Lane::Composer(lane)) = (self.before, &mut self.lane) else { return };
         let screen = &self.screen;
-        let took_pastes = screen.shared_paste_seen() || (screen.bracketed_paste_seen() && !before.was_ready);
+        let took_pastes = screen.shared_paste_seen() || (screen.bracketed_paste_seen() && !self.lines_read);
         if screen.alternate() || screen.bracketed_paste() || took_pastes {
             return;
         }
@@ -284,8 +277,8 @@ impl Desk {
         }
         let swallowed = lane.begun().into_iter().flat_map(Injection::ids).cloned();
         let ids: Vec<_> = swallowed.chain(lane.waiting.iter().cloned()).collect();
-        (self.harness, self.before) = (before.rules, None);
-        (self.working, self.blocked, self.answered) = (None, None, None);
+        (self.harness, self.before) = (before, None);
+        (self.working, self.blocked) = (None, None);
         (self.unknown, self.unknown_at, self.drafts) = (false, None, false);
         self.readiness.mark_starting(now);
         self.lane = Lane::Plain(PlainLane::after(self.writer.taken()));

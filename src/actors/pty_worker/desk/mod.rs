@@ -21,7 +21,7 @@ use std::{
 };
 
 use closing::Closing;
-use composer::{Before, ComposerLane, Sent};
+use composer::{ComposerLane, Sent};
 use tickets::{Task, Ticket};
 
 use super::{
@@ -104,8 +104,8 @@ enum Lane {
 #[derive(Debug)]
 pub(crate) struct Desk {
     harness: &'static Harness,
-    /// What it was before it showed a composer, if it was taken for a program without one.
-    before: Option<Before>,
+    /// The rule set before it showed a composer, if it was taken for a program without one.
+    before: Option<&'static Harness>,
     agent: AgentName,
     /// The program was handed the broker's tools.
     has_tools: bool,
@@ -138,8 +138,12 @@ pub(crate) struct Desk {
     dialogs: Dialogs,
     /// When the open dialog was first seen.
     asked_at: Option<Instant>,
-    /// The rule of the open dialog, once somebody has answered it: the spawn's autonomy does not do so again.
-    answered: Option<&'static str>,
+    /// The dialog that somebody has answered last: the spawn's autonomy does not do so again.
+    answered: Option<DialogId>,
+    /// It was ready once, whatever it has become.
+    ever_ready: bool,
+    /// A message or a person's words were read as lines: then it is one that reads such.
+    lines_read: bool,
     /// A message was typed into this child: its screen may show what others wrote.
     typed: bool,
     /// The child had read everything at the last look, if that was after the last byte.
@@ -184,6 +188,8 @@ impl Desk {
             dialogs: Dialogs::default(),
             asked_at: None,
             answered: None,
+            ever_ready: false,
+            lines_read: false,
             typed: false,
             consumed: None,
             stuck: None,
@@ -243,7 +249,7 @@ impl Desk {
 
     /// True once it has been ready.
     pub(crate) fn was_ready(&self) -> bool {
-        self.readiness.was_ready()
+        self.ever_ready
     }
 
     /// The longest body, in bytes, that is sure to be typed whole.
@@ -325,6 +331,7 @@ impl Desk {
             && self.blocked.is_none()
             && (self.screen.bracketed_paste() || !self.screen.bracketed_paste_seen());
         let resting = into_composer.then(|| before_cursor(&self.screen));
+        self.lines_read |= matches!(self.lane, Lane::Plain(_));
         let keys = bytes.clone();
         self.consumed = None;
         let number = self.writer.push_input(bytes, Duration::ZERO)?;
@@ -357,9 +364,10 @@ impl Desk {
         }
         let gaps = std::iter::once(HEARS_AFTER).chain(std::iter::repeat(self.harness.submit.stroke_gap));
         self.consumed = None;
-        self.answered = self.blocked.map(|dialog| dialog.rule.id.as_str());
         let last = self.writer.push_strokes(keys.into_iter().zip(gaps).collect());
-        Ok((last.map_err(PtyRefused::InputFull)?, id))
+        let last = last.map_err(PtyRefused::InputFull)?;
+        self.answered = Some(id.clone());
+        Ok((last, id))
     }
 
     /// The next bytes for the kernel.
@@ -433,7 +441,8 @@ impl Desk {
         // A step may wait for a whole frame although its time has come.
         let person = self.person.typing_until(now);
         let overdue = self.overdue_at(now);
-        let stroke = self.writer.due();
+        // What is due and not taken waits for room, not for a time.
+        let stroke = self.writer.due().filter(|at| *at > now);
         let unknown = self.unknown_at.filter(|at| *at > now);
         let granted = self.granted_at().filter(|at| *at > now);
         let next = [gate, lane, overdue, person, stroke, unknown, granted].into_iter().flatten().min();

@@ -69,6 +69,7 @@ impl Desk {
 
     fn mark_ready(&mut self, gate: &Gate) {
         if *gate == Gate::Open {
+            self.ever_ready = true;
             self.readiness.mark_ready();
         }
     }
@@ -134,17 +135,14 @@ impl Desk {
     /// in pieces before, and it hears nothing yet.
     pub(super) fn granted_at(&self) -> Option<Instant> {
         let dialog = self.blocked.filter(|_| self.state == AgentState::Blocked)?;
-        let is_answered = self.answered == Some(dialog.rule.id.as_str());
+        let is_answered = self.answered.as_ref() == self.dialogs.view().map(|open| &open.id);
         let is_open = !is_answered && self.shut().is_none() && dialog.granted(self.autonomy).is_some();
         self.asked_at.filter(|_| is_open).map(|at| at + HEARS_AFTER)
     }
 
-    /// Answers the open dialog if the spawn has made the choice, once, and unless a person is at it.
+    /// Answers the open dialog if the spawn has made the choice, each once, and unless a person is at it.
     pub(super) fn answer_as_granted(&mut self, now: Instant) {
-        let Some(dialog) = self.blocked else {
-            self.answered = None;
-            return;
-        };
+        let Some(dialog) = self.blocked else { return };
         let is_due = self.granted_at().is_some_and(|at| at <= now) && self.person.typing_until(now).is_none();
         if let Some(choice) = dialog.granted(self.autonomy).filter(|_| is_due)
             && let Ok((_, id)) = self.answer(choice, None)

@@ -333,6 +333,16 @@ fn a_program_that_had_the_screen_for_a_while_is_given_lines_again() {
     own.pass(5000);
     assert_eq!((own.desk.state().0, own.times_typed("d1")), (AgentState::Working, 0));
 
+    // One that follows at once, in a program that has read lines.
+    world.output(editor);
+    world.output("\x1b[?2004l\x1b[?1049l$ ");
+    world.output(editor);
+    world.output("\x1b[?2004l\x1b[?1049l$ ");
+    world.inject("d4");
+    world.pass(3000);
+    assert_eq!((world.times_typed("d4"), world.steps("d4").last()), (1, Some(&PROVEN)));
+    assert!(world.desk.was_ready());
+
     // A screen of its own is no composer: its letters are commands there.
     let mut world = World::ready("auto", "$ ");
     world.output("\x1b[?1049h\x1b[2J\x1b[Hpages");
@@ -539,6 +549,19 @@ fn autonomy_answers_what_it_covers_and_again_when_it_is_asked_again() {
         }
         assert_eq!(world.typed(), typed, "{autonomy:?}");
     }
+}
+
+#[test]
+fn a_second_question_in_the_place_of_the_first_is_answered_too() {
+    let mut world = asking(Autonomy::Full);
+    world.pass(2000);
+    world.output("\x1b[2J\x1b[HRun it? ls");
+    world.pass(2000);
+    world.output("\x1b[2J\x1b[HRun it? rm");
+    world.pass(590);
+    assert_eq!(world.typed(), "\x1b[B\ry");
+    world.pass(2000);
+    assert_eq!(world.typed(), "\x1b[B\ryy");
 }
 
 #[test]

@@ -155,6 +155,7 @@ impl Desk {
             return self.say_of_task(id, step);
         }
         if let InjectStep::Proven(rung) = step {
+            self.lines_read |= matches!(self.lane, Lane::Plain(_));
             if self.proven.len() == PROVEN_KEPT {
                 self.proven.pop_front();
             }

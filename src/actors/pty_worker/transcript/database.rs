@@ -70,7 +70,9 @@ impl Database {
         let mut rows = query.raw_query();
         for _ in 0..ROWS {
             let Some(row) = rows.next()? else { break };
-            if line::is_turn(row.get_ref(0)?.as_str()?, mark, &self.rules.turns) {
+            // What is no text is no turn.
+            let text = row.get_ref(0)?.as_str().unwrap_or_default();
+            if line::is_turn(text, mark, &self.rules.turns) {
                 let session = if columns < 3 { None } else { self.session(row) };
                 return Ok(Some(Found { session }));
             }
