@@ -108,12 +108,9 @@ impl Frame {
         } else {
             format!("[relay DM from {from}")
         };
-        header.push_str(&format!(" · {}", marker(note, framing.reader)));
+        header.push_str(&format!(" · {}", marker(note, framing.reader, framing.redelivered)));
         if let Some(thread) = &note.thread {
             header.push_str(&format!(" · thread {}", name(thread.as_str())));
-        }
-        if framing.redelivered {
-            header.push_str(" · redelivered");
         }
         if note.system {
             header.push_str(" · no reply expected");
@@ -172,10 +169,13 @@ impl Frame {
 }
 
 /// The part of a header that no other message has, and no other agent's copy of this one: agents may write their turns
-/// down in one place, and what one of them got proves nothing of another.
-pub(super) fn marker(note: &Note, reader: &AgentName) -> String {
+/// down in one place, and what one of them got proves nothing of another. Nor does what an earlier process got prove
+/// that a message is in which is typed again.
+pub(super) fn marker(note: &Note, reader: &AgentName, redelivered: bool) -> String {
     let id = name(note.msg_id.as_str());
-    if note.target == reader.as_str() { format!("msg {id}") } else { format!("msg {id} to {reader}") }
+    let to = if note.target == reader.as_str() { String::new() } else { format!(" to {reader}") };
+    let again = if redelivered { " redelivered" } else { "" };
+    format!("msg {id}{to}{again}")
 }
 
 /// A name from outside, for use between our brackets.
@@ -294,7 +294,7 @@ mod tests {
         let framing = Framing { redelivered: true, ..plain() };
         assert_eq!(
             Frame::new(&said, framing, &Whole::Nowhere).flat(),
-            "[relay #general from Alice · msg 01AB to Bob · thread 01A9 · redelivered] hi \u{23ce} there"
+            "[relay #general from Alice · msg 01AB to Bob redelivered · thread 01A9] hi \u{23ce} there"
         );
         said.system = true;
         assert_eq!(
@@ -306,9 +306,9 @@ mod tests {
     #[test]
     fn a_message_to_several_is_marked_for_each_of_them() {
         let said = note("Alice", "#general", "hi");
-        let marks = ["Bob", "Carol"].map(|reader| marker(&said, &AgentName::parse(reader).unwrap()));
+        let marks = ["Bob", "Carol"].map(|reader| marker(&said, &AgentName::parse(reader).unwrap(), false));
         assert_eq!(marks, ["msg 01AB to Bob", "msg 01AB to Carol"]);
-        assert_eq!(marker(&note("Alice", "Bob", "hi"), plain().reader), "msg 01AB");
+        assert_eq!(marker(&note("Alice", "Bob", "hi"), plain().reader, true), "msg 01AB redelivered");
     }
 
     #[test]

@@ -150,11 +150,12 @@ impl Desk {
     /// in one text it is the first, with whose header the text begins.
     pub(crate) fn awaits_record(&self) -> Option<(DeliveryId, String)> {
         let Lane::Composer(lane) = &self.lane else { return None };
-        let lead = lane.current.as_ref().filter(|current| current.awaits_record())?.lead();
-        match &self.tickets.get(lead)?.text {
-            Text::Message(note) => Some((lead.clone(), marker(note, &self.agent))),
-            Text::Task(_) => None,
-        }
+        let current = lane.current.as_ref().filter(|current| current.awaits_record())?;
+        let Text::Message(note) = &self.tickets.get(current.lead())?.text else { return None };
+        // As it was typed: perhaps before anybody thought that it might come twice.
+        let marks = [true, false].map(|redelivered| marker(note, &self.agent, redelivered));
+        let mark = marks.into_iter().find(|mark| current.text().contains(mark.as_str()))?;
+        Some((current.lead().clone(), mark))
     }
 
     /// The program's record shows this delivery as a turn of its user, and with it those of the same text.

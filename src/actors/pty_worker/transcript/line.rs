@@ -132,9 +132,11 @@ mod tests {
     fn what_another_agent_got_of_a_message_to_several_proves_nothing() {
         let sent = format!("[relay #docks from Alice · {MARK} to bob-2 · 17:17]\nhello");
         assert!(is_turn(&line(&sent), &format!("{MARK} to bob-2"), &user()));
-        for other in ["bob", "bob-", "bob-21", "2"] {
+        for other in ["bob", "bob-", "bob-21", "2", "bob-2 redelivered"] {
             assert!(!is_turn(&line(&sent), &format!("{MARK} to {other}"), &user()), "{other}");
         }
+        let again = sent.replace(" · 17", " redelivered · 17");
+        assert!(is_turn(&line(&again), &format!("{MARK} to bob-2 redelivered"), &user()));
     }
 
     #[test]
