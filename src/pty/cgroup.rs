@@ -20,7 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::poll::PollFlags;
+use nix::{libc, poll::PollFlags};
 use tracing::{info, warn};
 
 use super::{sweep, sys};
@@ -158,13 +158,19 @@ fn end_leftovers(own: &Path, namespace: u64) -> io::Result<()> {
         let dir = entry.path();
         let killed = members(&dir);
         match kill(&dir).and_then(|()| clear(&dir, Instant::now() + KILL_TIME)) {
+            Ok(()) if killed.is_empty() => {}
             Ok(()) => info!(?killed, "cgroups of a killed broker ended"),
             // Its guard is at work on it too.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if is_gone(&error) => {}
             Err(error) => warn!(%error, dir = %dir.display(), "cgroups of a killed broker cannot be ended"),
         }
     }
     Ok(())
+}
+
+/// True for what the kernel says of a group that was removed, also of its open files.
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ENODEV)
 }
 
 /// True for a cgroup that systemd has given away: it says so by an attribute (systemd 251 and later, and
@@ -173,7 +179,11 @@ fn is_delegated(dir: &Path) -> bool {
     [c"user.delegate", c"trusted.delegate"].iter().any(|name| sys::has_attribute(dir, name))
 }
 
-fn own_directory() -> io::Result<PathBuf> {
+/// This process's group.
+///
+/// # Errors
+/// The system's; another one where no group of version 2 is to be seen.
+pub(super) fn own_directory() -> io::Result<PathBuf> {
     let groups = fs::read_to_string("/proc/self/cgroup")?;
     let mounts = fs::read("/proc/self/mountinfo")?;
     find_directory(&groups, &mounts).ok_or_else(|| io::Error::other("no cgroup of version 2 is to be seen"))

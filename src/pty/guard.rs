@@ -14,6 +14,7 @@
 mod book;
 
 use std::{
+    collections::VecDeque,
     fmt,
     io::{self, BufRead, BufReader, Read, Write},
     os::unix::process::CommandExt,
@@ -40,7 +41,7 @@ const WORD: &str = "guard";
 /// Room for the lines of 15,000 agents, should a guard be told of all at once; more is a privilege.
 const PIPE_BYTES: i32 = 1 << 20;
 
-/// Sweeps at the end, as long as somebody is left: each takes a second at the most.
+/// Sweeps at the end, as long as somebody is left: each takes two seconds at the most.
 const SWEEPS: usize = 5;
 
 /// The broker's end. Clones are the same guard; the default guards nobody.
@@ -160,13 +161,24 @@ struct Post {
     book: Book,
     /// Its standard input is the pipe.
     guard: Option<Child>,
+    /// What it was not told yet, for want of room in the pipe.
+    untold: VecDeque<Line>,
     /// That one has died was said in the log.
     mourned: bool,
+    /// That there is none was said in the log.
+    missed: bool,
 }
 
 impl Post {
     fn new(program: PathBuf) -> Self {
-        Self { program, book: Book::default(), guard: None, mourned: false }
+        Self {
+            program,
+            book: Book::default(),
+            guard: None,
+            untold: VecDeque::new(),
+            mourned: false,
+            missed: false,
+        }
     }
 
     fn pid(&self) -> Option<u32> {
@@ -174,44 +186,73 @@ impl Post {
     }
 
     fn tell(&mut self, line: Line) {
-        let said = self.guard.as_mut().is_some_and(|guard| say(guard, &line).is_ok());
-        self.book.note(line);
-        if !said {
+        self.book.note(line.clone());
+        self.untold.push_back(line);
+        if self.tell_rest().is_err() {
             self.replace();
         }
     }
 
     fn look_after(&mut self) {
-        let lives = self.guard.as_mut().is_some_and(|guard| matches!(guard.try_wait(), Ok(None)));
-        if !lives {
+        let lives = self.guard.as_ref().is_some_and(|guard| !sys::has_ended(guard.id()));
+        let waiting = self.untold.len();
+        // One that has read nothing since the last look does not read.
+        if !lives || self.tell_rest().is_err() || (waiting > 0 && self.untold.len() == waiting) {
             self.replace();
         }
     }
 
+    /// Tells what the pipe has room for.
+    fn tell_rest(&mut self) -> io::Result<()> {
+        let guard = self.guard.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+        while let Some(line) = self.untold.front() {
+            match say(guard, line) {
+                Ok(()) => drop(self.untold.pop_front()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     /// Starts a guard and tells it the whole book. A spawn goes on without one.
     fn replace(&mut self) {
-        if let Some(old) = self.guard.take() {
-            if self.mourned {
-                debug!(pid = old.id(), "the guard has died or does not read, another one takes its place");
-            } else {
-                warn!(pid = old.id(), "the guard has died or does not read, another one takes its place");
-                self.mourned = true;
-            }
+        let old = self.guard.take().map(|old| {
+            let pid = old.id();
             dismiss(old);
-        }
+            pid
+        });
+        self.untold.clear();
         match begin(&self.program) {
-            Ok(mut guard) => {
-                if let Err(error) = self.book.lines().try_for_each(|line| say(&mut guard, &line)) {
+            Ok(guard) => {
+                self.guard = Some(guard);
+                self.untold.extend(self.book.lines());
+                if let Err(error) = self.tell_rest() {
                     debug!(%error, "the guard could not be told everything");
                 }
-                self.guard = Some(guard);
+                self.say_replaced(old);
             }
-            Err(error) if self.mourned => debug!(%error, "no guard can be started"),
+            Err(error) if self.missed => debug!(%error, "no guard can be started"),
             Err(error) => {
                 warn!(%error, "no guard can be started: what agents leave behind outlives a killed broker");
-                self.mourned = true;
+                self.missed = true;
             }
         }
+    }
+
+    fn say_replaced(&mut self, old: Option<u32>) {
+        match old {
+            _ if self.missed => warn!("there is a guard again"),
+            Some(pid) if self.mourned => {
+                debug!(pid, "the guard has died or does not read, another one takes its place");
+            }
+            Some(pid) => {
+                warn!(pid, "the guard has died or does not read, another one takes its place");
+                self.mourned = true;
+            }
+            None => {}
+        }
+        self.missed = false;
     }
 }
 
@@ -262,15 +303,18 @@ fn say(guard: &mut Child, line: &Line) -> io::Result<()> {
     pipe.write_all(format!("{line}\n").as_bytes())
 }
 
-/// Ends a guard without waiting for its end: it is reaped like an agent's orphan.
+/// Ends a guard without waiting for its end: then it is reaped like an agent's orphan.
 fn dismiss(mut guard: Child) {
     let pid = guard.id().cast_signed();
     // A signal reaches it or its zombie: nobody else reaps who is held.
     if let Err(error) = guard.kill() {
         debug!(%error, "a guard cannot be ended");
     }
+    // Under the lock from before the pid becomes free until it is off the list: a new child with the same pid
+    // must not be struck off.
+    let mut held = process::held();
     guard.try_wait().ok();
-    process::held().remove(&pid);
+    held.remove(&pid);
 }
 
 /// The guard's own life: hears lines until the input ends, then sweeps what is left.
@@ -391,6 +435,57 @@ mod tests {
                 sweep(&two.process).await;
             }
             assert_eq!(one.process.try_exited(), None);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_guard_whose_pipe_is_full_is_told_the_rest_once_it_reads_and_is_replaced_while_it_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let (program, go, told) = (dir.path().join("late"), dir.path().join("go"), dir.path().join("told"));
+        fs::write(&program, "#!/bin/sh\ncd ${0%/*}; until [ -e go ]; do sleep 0.01; done; exec cat > told\n")
+            .unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let mut post = Post::new(program);
+        for number in 0..40_000 {
+            post.book.note(Line::Agent(format!("{number:040}").into()));
+        }
+        post.replace();
+        assert!(!post.untold.is_empty());
+        let idle = post.pid();
+        post.look_after();
+        assert_ne!(post.pid(), idle);
+        let late = post.pid();
+
+        fs::write(go, "").unwrap();
+        let expected: String = post.book.lines().map(|line| format!("{line}\n")).collect();
+        within(async {
+            while fs::read_to_string(&told).unwrap_or_default() != expected {
+                post.tell_rest().unwrap();
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+
+        post.look_after();
+        assert_eq!(post.pid(), late);
+        dismiss(post.guard.take().unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_guard_hears_of_the_end_of_a_sweep_that_nobody_waits_for() {
+        let scribe = Scribe::start();
+        let mut lines = Vec::new();
+        for abandoned in [false, true] {
+            let (agent, _) = agent(&scribe.guard, r#"setsid sh -c "$stay" fled & wait"#, 1).await;
+            lines.extend([format!("agent {}", agent.process.spawn_id()), leader(&agent)]);
+            lines.push(format!("over {}", agent.process.spawn_id()));
+            if abandoned {
+                crate::pty::sweep_abandoned(&agent.process);
+            } else {
+                let given_up = tokio::time::timeout(std::time::Duration::ZERO, sweep(&agent.process)).await;
+                assert!(given_up.is_err());
+            }
+            scribe.was_told(&lines).await;
         }
     }
 

@@ -7,6 +7,8 @@
 
 use std::fs;
 
+use super::cgroup;
+
 /// Most resident memory that a living process ever had, in bytes. 20 µs; procfs does not block.
 pub fn peak_memory(pid: u32) -> Option<u64> {
     kib_line(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?, "VmHWM:")
@@ -20,10 +22,8 @@ pub(super) fn own_memory() -> Option<u64> {
 /// How often the kernel has killed for want of memory in this process's control group, where its agents are, or
 /// in groups below it. `None` outside of a group that counts.
 pub fn oom_kills() -> Option<u64> {
-    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let group = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let events = fs::read_to_string(format!("/sys/fs/cgroup/{group}/memory.events")).ok()?;
-    count(&events)
+    let events = cgroup::own_directory().ok()?.join("memory.events");
+    count(&fs::read_to_string(events).ok()?)
 }
 
 /// `VmHWM:   1234 kB` in bytes. A zombie has no such line.

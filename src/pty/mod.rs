@@ -37,5 +37,5 @@ pub use launch::{Launch, LaunchError, SPAWN_ID_VAR, launch};
 pub use memory::{oom_kills, peak_memory};
 pub use nix::{sys::signal::Signal, unistd::Pid};
 pub use process::{ExitStatus, Process};
-pub use sweep::{Swept, become_subreaper, reap_adopted, start_tick, sweep, sweep_leftover};
+pub use sweep::{Swept, become_subreaper, reap_adopted, start_tick, sweep, sweep_abandoned, sweep_leftover};
 pub use terminal::{IN_FLIGHT_MAX, LineMode, ReadOutcome, Slave, Terminal, window_size};

@@ -15,16 +15,16 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     unistd::{Pid, getpid, getsid},
 };
-use tracing::{debug, error};
+use tracing::{debug, error, warn};
 
-use super::{Process, SPAWN_ID_VAR, cgroup, process, sys};
+use super::{Process, SPAWN_ID_VAR, cgroup, guard::Ward, process, sys};
 use crate::ids::SpawnId;
 
 /// A killed process may have forked a moment before, so one look is not enough; a tree that keeps ahead of
 /// this many is not stopped by looking.
 const ROUNDS: usize = 8;
 
-/// For all rounds together.
+/// For a cgroup, and once more for all rounds together.
 const SWEEP_TIME: Duration = Duration::from_secs(1);
 
 /// How much of a process's environment is searched for the mark. The kernel allows more; who has more than
@@ -50,15 +50,32 @@ pub fn become_subreaper() -> io::Result<()> {
 }
 
 /// Kills every process of an agent that has ended: those in its cgroup, where it has one, those that carry its
-/// mark, those of its session, and their descendants. Takes a second at the most, on a blocking thread; 3 ms
-/// when there is nobody among a hundred processes.
+/// mark, those of its session, and their descendants. Takes two seconds at the most, on a blocking thread; 3 ms
+/// when there is nobody among a hundred processes. Goes on to its end when nobody waits for it any more.
 ///
 /// Out of reach, without a cgroup, are processes of another user, and one that gave up mark, session and parent
 /// alike (`env -i setsid`, forked twice).
 pub async fn sweep(process: &Process) -> Swept {
-    let ward = process.ward();
-    let agents = BTreeMap::from([(ward.spawn_id().clone(), process.leader())]);
-    let swept = sweep_on_a_thread(Sweep::of(&agents, ward.group())).await;
+    let (ward, leader) = (process.ward().clone(), process.leader());
+    sweep_on_a_thread(move || sweep_ward(&ward, leader)).await
+}
+
+/// The same for an agent that nobody serves any more, on a thread of its own: whoever gives it up may have no
+/// runtime left. A broker that ends meanwhile leaves the rest to the guard.
+pub fn sweep_abandoned(process: &Process) {
+    let (ward, leader) = (process.ward().clone(), process.leader());
+    let work = move || {
+        let Swept { killed, left } = sweep_ward(&ward, leader);
+        warn!(spawn = %ward.spawn_id(), ?killed, ?left, "abandoned agent ended");
+    };
+    if let Err(error) = std::thread::Builder::new().name("sweep".to_owned()).spawn(work) {
+        error!(%error, "abandoned agent cannot be swept");
+    }
+}
+
+fn sweep_ward(ward: &Ward, leader: Option<Leader>) -> Swept {
+    let agents = BTreeMap::from([(ward.spawn_id().clone(), leader)]);
+    let swept = Sweep::of(&agents, ward.group()).run();
     ward.is_over();
     swept
 }
@@ -68,7 +85,8 @@ pub async fn sweep(process: &Process) -> Swept {
 pub async fn sweep_leftover(spawn_id: &SpawnId, leader: u32, started: u64) -> Swept {
     let leader = Leader { pid: leader.cast_signed(), started };
     let leader = (Leader::of(leader.pid) == Some(leader)).then_some(leader);
-    sweep_on_a_thread(Sweep::of(&BTreeMap::from([(spawn_id.clone(), leader)]), None)).await
+    let sweep = Sweep::of(&BTreeMap::from([(spawn_id.clone(), leader)]), None);
+    sweep_on_a_thread(move || sweep.run()).await
 }
 
 /// When the kernel started a process, in clock ticks since boot; `None` when there is none of that number.
@@ -81,8 +99,8 @@ pub(super) fn lives(pid: u32, started: u64) -> bool {
     inspect(pid.cast_signed()).is_some_and(|found| found.started == started && !found.zombie)
 }
 
-async fn sweep_on_a_thread(sweep: Sweep) -> Swept {
-    match tokio::task::spawn_blocking(move || sweep.run()).await {
+async fn sweep_on_a_thread(sweep: impl FnOnce() -> Swept + Send + 'static) -> Swept {
+    match tokio::task::spawn_blocking(sweep).await {
         Ok(swept) => swept,
         Err(failure) => {
             error!(error = %failure, "sweep did not run");
@@ -149,8 +167,11 @@ impl Sweep {
     }
 
     pub(super) fn run(&self) -> Swept {
-        let end = Instant::now() + SWEEP_TIME;
-        let mut killed = self.group.as_deref().map_or_else(BTreeSet::new, |group| end_group(group, end));
+        let end = || Instant::now() + SWEEP_TIME;
+        let group = self.group.as_deref();
+        let mut killed = group.map_or_else(BTreeSet::new, |group| end_group(group, end()));
+        // One in the group that cannot be killed takes none of the time for the others.
+        let end = end();
         let mut left = BTreeSet::new();
         for _ in 0..ROUNDS {
             left = self.find();
@@ -164,8 +185,12 @@ impl Sweep {
         // A marked child of a child that we have just killed is a zombie of ours by now.
         reap_adopted();
         let unsigned = |pid: i32| pid.cast_unsigned();
-        let left = left.iter().map(|found| unsigned(found.pid)).collect();
-        Swept { killed: killed.into_iter().map(unsigned).collect(), left }
+        let mut left: BTreeSet<i32> = left.iter().map(|found| found.pid).collect();
+        left.extend(group.into_iter().flat_map(cgroup::members));
+        Swept {
+            killed: killed.into_iter().map(unsigned).collect(),
+            left: left.into_iter().map(unsigned).collect(),
+        }
     }
 
     /// The living processes of the agents that their marks, sessions or parents show.
@@ -365,6 +390,32 @@ mod tests {
         assert_eq!(swept, Swept { killed: vec![fled.cast_unsigned()], left: vec![] });
         assert!(!fs::exists(format!("/proc/{fled}")).unwrap(), "it was killed but not reaped");
         assert_eq!(bystander.process.try_exited(), None);
+    }
+
+    #[tokio::test]
+    async fn an_abandoned_agent_is_swept_while_nobody_waits() {
+        let (agent, output) = run(r#"setsid sh -c "$stay" fled & sh -c "$stay" near"#, 2).await;
+        sweep_abandoned(&agent.process);
+        drop(agent);
+        for who in ["fled", "near"] {
+            assert!(ended(pid_after(&output, who)).await, "{who} still runs");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_is_left_in_a_group_that_cannot_be_killed_is_told_and_the_marked_are_killed() {
+        let (agent, output) = run(r#"setsid sh -c "$stay" fled & sh -c "$stay" near"#, 2).await;
+        // A directory that looks like a group, with somebody in it on whom no kill has an effect.
+        let group = tempfile::tempdir().unwrap();
+        fs::write(group.path().join("cgroup.procs"), format!("{}\n", getpid())).unwrap();
+        fs::write(group.path().join("cgroup.events"), "populated 1\n").unwrap();
+        let agents = BTreeMap::from([(agent.process.spawn_id().clone(), agent.process.leader())]);
+        let sweep = Sweep::of(&agents, Some(group.path()));
+
+        let swept = tokio::task::spawn_blocking(move || sweep.run()).await.unwrap();
+
+        assert_eq!(swept.left, [getpid().as_raw().cast_unsigned()]);
+        assert!(ended(pid_after(&output, "fled")).await);
     }
 
     #[tokio::test]

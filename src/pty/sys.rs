@@ -177,6 +177,11 @@ pub(super) fn any_zombie() -> bool {
     matches!(waitid(libc::P_ALL, 0, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT), Ok(Some(_)))
 }
 
+/// True when this child has ended, or is none of ours. It is not reaped, so its pid stays its own.
+pub(super) fn has_ended(pid: u32) -> bool {
+    !matches!(waitid(libc::P_PID, pid, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT), Ok(None))
+}
+
 fn waitid(kind: libc::idtype_t, id: libc::id_t, options: libc::c_int) -> io::Result<Option<RawExit>> {
     // SAFETY: siginfo_t and rusage are plain data for which all zeroes is a value.
     let (mut info, mut usage): (libc::siginfo_t, libc::rusage) = unsafe { std::mem::zeroed() };

@@ -104,7 +104,8 @@ impl PtyWorker {
         }
         self.record(now);
         let watch = Watch::new(self.config.spec.process.limits.clone(), now);
-        self.live = Some(Live::new(terminal, process, harness, desk, watch, now));
+        let keep = self.config.spec.process.keep_daemons;
+        self.live = Some(Live::new(terminal, process, harness, desk, watch, keep, now));
         if let Some(terminate) = self.condemned.take() {
             self.climb(terminate, now);
         }

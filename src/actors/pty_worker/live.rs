@@ -55,6 +55,8 @@ pub(super) struct Live {
     /// The program's own record of its turns, where it keeps one.
     pub(super) transcript: Option<Transcript>,
     pub(super) session: Session,
+    /// What it has started stays when it ends.
+    keeps_daemons: bool,
 }
 
 /// The child has exited; its last output is being read.
@@ -86,6 +88,7 @@ impl Live {
         chosen: &'static Harness,
         desk: Desk,
         watch: Watch,
+        keeps_daemons: bool,
         now: Instant,
     ) -> Self {
         Self {
@@ -106,6 +109,7 @@ impl Live {
             look_at: None,
             transcript: None,
             session: Session::default(),
+            keeps_daemons,
         }
     }
 
@@ -300,12 +304,15 @@ impl Live {
 }
 
 impl Drop for Live {
-    /// An actor that is given up must not leave a child that nobody serves.
+    /// An actor that is given up must not leave a child that nobody serves, nor what that has started.
     fn drop(&mut self) {
         if self.exit.is_none()
             && let Err(error) = self.process.signal_groups(&self.terminal, Signal::SIGKILL)
         {
             warn!(%error, "abandoned agent cannot be killed");
+        }
+        if !self.keeps_daemons && !self.exit.as_ref().is_some_and(|drain| drain.swept) {
+            pty::sweep_abandoned(&self.process);
         }
     }
 }
