@@ -238,7 +238,8 @@ const FLED: usize = 5;
 /// From the kill to the end of the last process.
 const GONE_WITHIN: Duration = Duration::from_secs(5);
 
-/// Starts an agent that flees; its processes. Only a cgroup holds the last of its kinds.
+/// Starts an agent that flees; its processes. Only a cgroup holds the last two of its kinds, once the program that they
+/// came from is killed with its broker.
 fn fugitives(house: &House, name: &str) -> Vec<u32> {
     let leader = house.spawn(name, FUGITIVES);
     let notes = house.notes(name);
@@ -246,8 +247,8 @@ fn fugitives(house: &House, name: &str) -> Vec<u32> {
     let fled = notes.hears(FLED).into_iter().filter_map(|note| {
         let (kind, pid) = note.split_once(' ').unwrap();
         let pid = pid.parse().unwrap();
-        if kind == "ghost" && !has_cgroups {
-            // Nobody could find it: it is no part of the test, and must not outlive it.
+        if matches!(kind, "bare" | "ghost") && !has_cgroups {
+            // Nobody could find them: they are no part of the test, and must not outlive it.
             signal(pid, Signal::SIGKILL);
             return None;
         }
