@@ -53,8 +53,8 @@ pub fn become_subreaper() -> io::Result<()> {
 /// mark, those of its session, and their descendants. Takes two seconds at the most, on a blocking thread; 3 ms
 /// when there is nobody among a hundred processes. Goes on to its end when nobody waits for it any more.
 ///
-/// Out of reach, without a cgroup, are processes of another user, and one that gave up mark, session and parent
-/// alike (`env -i setsid`, forked twice).
+/// Out of reach, without a cgroup, are processes of another user, and one that gave up mark and session
+/// (`env -i setsid`) and whose parent has ended.
 pub async fn sweep(process: &Process) -> Swept {
     let (ward, leader) = (process.ward().clone(), process.leader());
     sweep_on_a_thread(move || sweep_ward(&ward, leader)).await

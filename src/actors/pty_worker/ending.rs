@@ -54,7 +54,7 @@ impl PtyWorker {
         let sweep = async move {
             let swept = if keep { Swept::default() } else { pty::sweep(&process).await };
             if flushed.await.is_err() {
-                warn!("the disk is slow: what has its last proof may be acked by the next cursor alone");
+                warn!("the last proofs were not acked in time: the next cursor of this agent does that");
             }
             swept
         };
